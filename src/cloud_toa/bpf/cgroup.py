@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cgroup2: where it is mounted, and which directory a path or systemd unit means.
+
+Source: Documentation/admin-guide/cgroup-v2.rst; a cgroup's id is the inode number
+of its directory (Linux 5.5 and later, 64-bit).
+"""
+
+import os
+from pathlib import Path
+
+from cloud_toa.errors import ToaError
+
+_MOUNTS = Path("/proc/self/mounts")
+_UNITS = (".service", ".slice", ".scope")
+
+
+def root() -> Path:
+    """The mount point of cgroup2; hybrid hosts have it below /sys/fs/cgroup.
+
+    Raises:
+        ToaError: cgroup2 is not mounted.
+    """
+    return mount_point("cgroup2", "cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def mount_point(kind: str, remedy: str) -> Path:
+    """The first place where a file system of this type is mounted.
+
+    Raises:
+        ToaError: nowhere; the message is ``remedy``.
+    """
+    for line in _MOUNTS.read_text().splitlines():
+        _, place, found, *_ = line.split()
+        if found == kind:
+            return Path(place.encode().decode("unicode_escape"))
+    raise ToaError(remedy)
+
+
+def resolve(name: str) -> Path:
+    """The cgroup that a path or the name of a systemd unit means.
+
+    A path may be absolute, or relative to cgroup2's mount point.
+
+    Raises:
+        ToaError: there is none, or several; or it is not a cgroup of cgroup2.
+    """
+    top = root()
+    if "/" not in name and name.endswith(_UNITS):
+        return _unit(name, top)
+    for path in (Path(name), top / name.lstrip("/")):
+        if path.is_dir() and (path / "cgroup.procs").exists():
+            if path.stat().st_dev == top.stat().st_dev:
+                return path.resolve()
+            raise ToaError(f"{name} is a cgroup of version 1: name one below {top}")
+    raise ToaError(
+        f"no cgroup {name!r}: name a directory below {top}, or a unit such as nginx.service"
+    )
+
+
+def identity(path: Path) -> int:
+    """A cgroup's id, as the kernel reports it of a link."""
+    return path.stat().st_ino
+
+
+def by_identity(number: int) -> Path | None:
+    """The cgroup with this id, or None when it is gone."""
+    top = root()
+    if identity(top) == number:
+        return top
+    for folder, names, _ in os.walk(top):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                if path.lstat().st_ino == number:
+                    return path
+            except FileNotFoundError:
+                continue  # removed while we looked
+    return None
+
+
+def _unit(name: str, top: Path) -> Path:
+    found = [Path(folder) for folder, _, _ in os.walk(top) if Path(folder).name == name]
+    if not found:
+        raise ToaError(f"unit {name} has no cgroup: is it running? (systemctl status {name})")
+    if len(found) > 1:
+        raise ToaError(f"unit {name} has several cgroups, name one: {' '.join(map(str, found))}")
+    return found[0]

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause
+/*
+ * The sender. Attached to a load balancer's cgroup, these programs learn from
+ * its own calls whom a connection to an origin is for, and put that client into
+ * a TCP option of the handshake:
+ *
+ *   setsockopt(IP_TRANSPARENT)       edge_setopt  remembers the socket
+ *   bind(client)                     edge_bind4/6     keeps the client instead
+ *   connect(origin)                  edge_sockops     writes the option
+ *
+ * The kernel binds to nothing, so packets leave from this host's own address:
+ * no privilege, no policy routing, and a port per origin and not per host.
+ */
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "toa.h"
+
+#define SOCK_STREAM 1
+#define AF_INET 2
+#define AF_INET6 10
+#define SOL_IP 0
+#define SOL_IPV6 41
+#define IPV6_TRANSPARENT 75 /* linux/in6.h; its include chain wants libc */
+#define TCPHDR_SYN 0x02
+#define TCPOPT_EXPERIMENTAL 254
+
+/* The kernel shows a program at most a page of an option's value. */
+#define OPTVAL_VISIBLE 4096
+
+#define WHERE_SYN 1
+#define WHERE_ACK 2
+#define WHERE_DATA 4
+
+/* Settings are compiled in when the program is loaded: other settings, other programs. */
+const volatile struct {
+	__u8 kind_v4;
+	__u8 kind_v6;
+	__u8 where;
+} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA };
+
+/* One per socket of the load balancer that was made transparent or named its client. */
+struct sender {
+	struct toa_option option; /* as on the wire; length 0 until a client is known */
+	__u8 transparent; /* the next bind() names the client */
+	__u8 after_syn; /* a packet after the SYN has had its chance */
+	__u8 no_room; /* counted once a connection */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sender);
+} senders SEC(".maps");
+
+/* In the order of edge.py's COUNTERS. */
+struct counters {
+	__u64 clients; /* clients that the load balancer named */
+	__u64 connections; /* connections begun for one of them */
+	__u64 syn; /* packets with the option, by what they are */
+	__u64 ack;
+	__u64 data;
+	__u64 syn_without; /* SYNs left without, after a retransmission without answer */
+	__u64 syn_magic; /* SYNs left without: Linux would read a Fast Open or SMC request */
+	__u64 no_room; /* connections with a packet whose header had no room */
+	__u64 no_port; /* clients named without a port, which TOA can't carry */
+	__u64 wildcard; /* transparent sockets bound to no address: a TPROXY listener */
+	__u64 unusable; /* clients named with an address that no client can have */
+	__u64 no_memory; /* sockets that the kernel had no memory to remember */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+#define COUNT(what)                                                              \
+	do {                                                                     \
+		__u32 only = 0;                                                  \
+		struct counters *now = bpf_map_lookup_elem(&counters, &only);    \
+		if (now)                                                         \
+			now->what++;                                             \
+	} while (0)
+
+/* Keep the client as the option that will go out. False: nothing to send. */
+static __always_inline int name_client(struct sender *sender, const struct toa_client *client)
+{
+	struct toa_option *option = &sender->option;
+
+	option->length = 0;
+	if (!toa_usable_ip(client)) {
+		COUNT(unusable);
+		return 0;
+	}
+	if (!client->port) {
+		COUNT(no_port);
+		return 0;
+	}
+	option->port = client->port;
+	if (toa_is_v4(client)) {
+		option->kind = settings.kind_v4;
+		option->length = TOA_V4_LEN;
+		option->ip[0] = client->ip[3];
+	} else {
+		option->kind = settings.kind_v6;
+		option->length = TOA_V6_LEN;
+		option->ip[0] = client->ip[0];
+		option->ip[1] = client->ip[1];
+		option->ip[2] = client->ip[2];
+		option->ip[3] = client->ip[3];
+	}
+	COUNT(clients);
+	return 1;
+}
+
+/* setsockopt(IPPROTO_IP, TOA_CLIENT): the caller names the client in one call. */
+static __always_inline int set_client(struct bpf_sockopt *ctx, struct bpf_sock *sk)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+	struct toa_client client = {};
+	struct sender *sender;
+	__u16 family;
+
+	if (value + 16 > end) /* sizeof(struct sockaddr_in) */
+		return 0;
+	family = *(__u16 *)value;
+	client.port = *(__be16 *)(value + 2);
+	if (family == AF_INET) {
+		toa_set_v4(&client, *(__be32 *)(value + 4));
+	} else if (family == AF_INET6 && value + 24 <= end) {
+		client.ip[0] = *(__be32 *)(value + 8);
+		client.ip[1] = *(__be32 *)(value + 12);
+		client.ip[2] = *(__be32 *)(value + 16);
+		client.ip[3] = *(__be32 *)(value + 20);
+	} else {
+		return 0;
+	}
+	sender = bpf_sk_storage_get(&senders, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!sender) {
+		COUNT(no_memory);
+		return 0;
+	}
+	if (!name_client(sender, &client))
+		return 0;
+	ctx->optlen = -1; /* done: the kernel has nothing to add */
+	return 1;
+}
+
+SEC("cgroup/setsockopt")
+int edge_setopt(struct bpf_sockopt *ctx)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+	int level = ctx->level, name = ctx->optname;
+	struct sender *sender;
+	struct bpf_sock *sk;
+
+	/* Left as it is, a longer value would be refused, whatever it is for. */
+	if (ctx->optlen > OPTVAL_VISIBLE) {
+		ctx->optlen = 0;
+		return 1;
+	}
+	if (!(level == SOL_IP && (name == IP_TRANSPARENT || name == TOA_CLIENT)) &&
+	    !(level == SOL_IPV6 && name == IPV6_TRANSPARENT))
+		return 1;
+	sk = ctx->sk;
+	/* A transparent UDP proxy needs its IP_TRANSPARENT for itself. */
+	if (!sk || sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
+		return 1;
+	if (name == TOA_CLIENT)
+		return set_client(ctx, sk);
+	/* The kernel takes an int or a char here. */
+	if (value + 4 <= end) {
+		if (!*(__u32 *)value)
+			goto off;
+	} else if (value + 1 > end || !*value) {
+		goto off;
+	}
+	sender = bpf_sk_storage_get(&senders, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!sender) {
+		COUNT(no_memory);
+		return 1;
+	}
+	sender->transparent = 1;
+	ctx->level = SOL_IP;
+	/* clang would merge the two stores into one of 8 bytes, which the verifier refuses. */
+	barrier();
+	ctx->optname = IP_BIND_ADDRESS_NO_PORT;
+	return 1;
+off:
+	bpf_sk_storage_delete(&senders, sk);
+	return 1;
+}
+
+/* What bind() was asked for on a transparent socket. True: bind to nothing instead. */
+static __always_inline int take_bind(struct sender *sender, const struct toa_client *client)
+{
+	if (!toa_usable_ip(client)) {
+		/* No client's: a listener with `transparent`. Its bind() stays what it is. */
+		COUNT(wildcard);
+		return 0;
+	}
+	name_client(sender, client);
+	return 1;
+}
+
+SEC("cgroup/bind4")
+int edge_bind4(struct bpf_sock_addr *ctx)
+{
+	struct toa_client client = { .ip = { 0, 0, TOA_BE32(0xffff), 0 } };
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return 1;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender || !sender->transparent)
+		return 1;
+	client.ip[3] = ctx->user_ip4;
+	client.port = ctx->user_port;
+	if (take_bind(sender, &client)) {
+		ctx->user_ip4 = 0;
+		ctx->user_port = 0;
+	}
+	return 1;
+}
+
+SEC("cgroup/bind6")
+int edge_bind6(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct toa_client client;
+	struct sender *sender;
+
+	if (!sk)
+		return 1;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender || !sender->transparent)
+		return 1;
+	client.ip[0] = ctx->user_ip6[0];
+	client.ip[1] = ctx->user_ip6[1];
+	client.ip[2] = ctx->user_ip6[2];
+	client.ip[3] = ctx->user_ip6[3];
+	client.port = ctx->user_port;
+	if (take_bind(sender, &client)) {
+		/* Else clang keeps a pointer into the context, which the verifier refuses. */
+		barrier_var(ctx);
+		ctx->user_ip6[0] = 0;
+		ctx->user_ip6[1] = 0;
+		ctx->user_ip6[2] = 0;
+		ctx->user_ip6[3] = 0;
+		ctx->user_port = 0;
+	}
+	return 1;
+}
+
+/* Linux reads these first bytes of a kind 254 in a SYN as something of its own. */
+static __always_inline int linux_magic(const struct toa_option *option)
+{
+	if (option->kind != TCPOPT_EXPERIMENTAL)
+		return 0;
+	return option->port == TOA_BE16(TCP_FASTOPEN_MAGIC) ||
+	       (option->port == TOA_BE16(TCP_SMC_MAGIC >> 16) &&
+		(option->ip[0] & TOA_BE32(0xffff0000)) == TOA_BE32(TCP_SMC_MAGIC << 16));
+}
+
+/* Room for the option in the packet that is about to be built, as long as it is wanted. */
+static __always_inline void reserve(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender)
+		return;
+
+	if (ctx->skb_tcp_flags & TCPHDR_SYN) {
+		if (!(settings.where & WHERE_SYN))
+			return;
+		/* A middlebox may drop SYNs with options that it does not know. */
+		if (ctx->total_retrans > 1) {
+			COUNT(syn_without);
+			return;
+		}
+		if (linux_magic(&sender->option)) {
+			COUNT(syn_magic);
+			return;
+		}
+		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+			goto no_room;
+		COUNT(syn);
+		return;
+	}
+	/* The origin has answered beyond its SYN-ACK, which acknowledged 1: it has the option. */
+	if (sender->after_syn && (ctx->bytes_received || ctx->bytes_acked > 1)) {
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
+						       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+		return;
+	}
+	/* No packet yet: the kernel wants to know how much data will fit beside the option. */
+	if (ctx->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS) {
+		if (settings.where & WHERE_DATA)
+			bpf_reserve_hdr_opt(ctx, sender->option.length, 0);
+		return;
+	}
+	sender->after_syn = 1;
+	if (ctx->skb_len) {
+		if (!(settings.where & WHERE_DATA))
+			return;
+		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+			goto no_room;
+		COUNT(data);
+	} else {
+		if (!(settings.where & WHERE_ACK))
+			return;
+		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+			goto no_room;
+		COUNT(ack);
+	}
+	return;
+no_room:
+	if (!sender->no_room)
+		COUNT(no_room);
+	sender->no_room = 1;
+}
+
+static __always_inline void write(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender)
+		return;
+	/* The verifier wants lengths that it can see. */
+	if (sender->option.length == TOA_V4_LEN)
+		bpf_store_hdr_opt(ctx, &sender->option, TOA_V4_LEN, 0);
+	else
+		bpf_store_hdr_opt(ctx, &sender->option, TOA_V6_LEN, 0);
+}
+
+static __always_inline void connect(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender || !sender->option.length)
+		return;
+	bpf_sock_ops_cb_flags_set(ctx,
+				  ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	COUNT(connections);
+}
+
+SEC("sockops")
+int edge_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		reserve(ctx);
+		break;
+	case BPF_SOCK_OPS_WRITE_HDR_OPT_CB:
+		write(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		connect(ctx);
+		break;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

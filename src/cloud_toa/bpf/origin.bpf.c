@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause
+/*
+ * The receiver. Attached to the root of cgroup2 (or to one cgroup), it reads the
+ * client from the packet that completes a connection, keeps it in the socket's
+ * storage, and answers with it where a server asks who its peer is:
+ *
+ *   handshake completed     origin_sockops          trusted? found? keep
+ *   accept, getpeername     origin_peer4/6          answer the client
+ *   getsockopt 4096, 4097   origin_getopt           the client, in any family
+ *
+ * A source that is not listed is never believed: nothing is kept for it.
+ */
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "toa.h"
+
+#define AF_UNSPEC 0
+#define AF_INET 2
+#define AF_INET6 10
+#define SOL_IP 0
+#define SOL_TCP 6
+#define SOCK_STREAM 1
+#define TCP_SAVE_SYN 27 /* linux/tcp.h; its include chain wants libc */
+#define TCP_HEADER_LEN 20
+#define EINVAL 22
+#define EFAULT 14
+
+/* The kernel shows a program at most a page of an option's value. */
+#define OPTVAL_VISIBLE 4096
+
+/* NOP, NOP, timestamps: how Linux opens the options of every packet. */
+#define TIMESTAMPS 0x0101080a
+#define TIMESTAMPS_LEN 12
+
+/* Settings are compiled in when the program is loaded: other settings, other programs. */
+const volatile struct {
+	__u8 layouts[256]; /* by kind: TOA_LAYOUT_* */
+	__u8 trust_any;
+	__u8 save_syn;
+} settings = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct toa_client);
+} clients SEC(".maps");
+
+/*
+ * A copy of one packet's options while they are walked. Linux 5.10 takes no
+ * variable index into the stack, and a per-CPU buffer could be overwritten by a
+ * packet that interrupts; what belongs to a locked socket can't.
+ */
+struct scratch {
+	__u32 length;
+	enum toa_verdict verdict;
+	struct toa_client client;
+	__u8 options[64 + TOA_V6_LEN]; /* an index of 6 bits, and what is read from there */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+/* Networks of edges, IPv4 as ::ffff:a.b.c.d. */
+struct trust_key {
+	__u32 prefixlen;
+	__be32 ip[4];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct trust_key);
+	__type(value, __u8);
+} trust SEC(".maps");
+
+/* In the order of origin.py's Counters. */
+struct counters {
+	__u64 found; /* connections whose client is known */
+	__u64 absent; /* connections without an option */
+	__u64 untrusted; /* connections with an option from a source that is not listed */
+	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
+	__u64 duplicate; /* options behind the first, ignored */
+	__u64 unusable; /* options with an address or port that no client can have */
+	__u64 late; /* of the found: those that came with the first data only */
+	__u64 saved_syn; /* of the found: those that came with the SYN only */
+	__u64 no_memory; /* sockets that the kernel had no memory to remember */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+static __always_inline int trusted(struct bpf_sock_ops *ctx)
+{
+	struct trust_key key = { .prefixlen = 128, .ip = { 0, 0, TOA_BE32(0xffff), 0 } };
+
+	if (settings.trust_any)
+		return 1;
+	if (ctx->family == AF_INET) {
+		key.ip[3] = ctx->remote_ip4;
+		/* Else clang makes one load of two by a pointer, which the verifier refuses. */
+		barrier_var(ctx);
+	} else {
+		key.ip[0] = ctx->remote_ip6[0];
+		key.ip[1] = ctx->remote_ip6[1];
+		key.ip[2] = ctx->remote_ip6[2];
+		key.ip[3] = ctx->remote_ip6[3];
+	}
+	return bpf_map_lookup_elem(&trust, &key) != 0;
+}
+
+/* Count what is wrong with an option, and say what it means for the search. */
+static __always_inline enum toa_verdict judge(enum toa_verdict verdict, struct counters *count)
+{
+	if (verdict == TOA_MALFORMED) {
+		count->malformed++;
+		return TOA_SKIP;
+	}
+	if (verdict == TOA_UNUSABLE)
+		count->unusable++;
+	return verdict;
+}
+
+/*
+ * One step of the walk: read the option at `at` of the socket's scratch; answer
+ * where the next one is, past the end when there is none. Not static: so the
+ * verifier goes through it once and not once per step.
+ */
+__attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
+{
+	struct toa_client client = {};
+	struct scratch *scratch;
+	struct counters *count;
+	__u32 only = 0, size;
+	struct bpf_sock *sk;
+	__u8 *option;
+
+	sk = ctx->sk;
+	if (!sk)
+		return TCP_OPTIONS_MAX;
+	scratch = bpf_sk_storage_get(&scratches, sk, 0, 0);
+	count = bpf_map_lookup_elem(&counters, &only);
+	if (!scratch || !count || at >= scratch->length)
+		return TCP_OPTIONS_MAX;
+	option = scratch->options + (at & 63);
+	if (option[0] == TCP_OPTION_END)
+		return TCP_OPTIONS_MAX;
+	if (option[0] == TCP_OPTION_NOP)
+		return at + 1;
+	size = option[1];
+	if (size < 2 || at + size > scratch->length) {
+		count->malformed++;
+		return TCP_OPTIONS_MAX;
+	}
+	switch (judge(toa_read(option, size, settings.layouts[option[0]], &client), count)) {
+	case TOA_FOUND:
+		if (scratch->verdict == TOA_FOUND)
+			count->duplicate++;
+		else
+			scratch->client = client;
+		scratch->verdict = TOA_FOUND;
+		return at + size;
+	case TOA_UNUSABLE:
+		/* An edge that names such a client has none to name: nothing behind it counts. */
+		if (scratch->verdict != TOA_FOUND)
+			scratch->verdict = TOA_UNUSABLE;
+		return TCP_OPTIONS_MAX;
+	default:
+		return at + size;
+	}
+}
+
+/* Walk the scratch kind by kind and forget it: the first client wins. */
+static __always_inline enum toa_verdict walk(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+				struct scratch *scratch, struct toa_client *client)
+{
+	enum toa_verdict verdict;
+	__u32 at = 0;
+
+	_Pragma("clang loop unroll(disable)")
+	for (int i = 0; i < TCP_OPTIONS_MAX && at < TCP_OPTIONS_MAX; i++)
+		at = step(ctx, at);
+	*client = scratch->client;
+	verdict = scratch->verdict;
+	bpf_sk_storage_delete(&scratches, sk);
+	return verdict;
+}
+
+/* The client in the options of the packet at hand; the usual ones are seen at a glance. */
+static __always_inline enum toa_verdict
+find_in_packet(struct bpf_sock_ops *ctx, struct toa_client *client, struct counters *count)
+{
+	__u8 *options = ctx->skb_data + TCP_HEADER_LEN, *end = ctx->skb_data_end;
+	struct scratch *scratch;
+	struct bpf_sock *sk;
+	__u8 *option, layouts;
+
+	option = options;
+	if (options + TIMESTAMPS_LEN <= end && *(__be32 *)options == TOA_BE32(TIMESTAMPS))
+		option += TIMESTAMPS_LEN;
+	if (option >= end)
+		return TOA_SKIP;
+	if (option + TOA_V4_LEN <= end) {
+		layouts = settings.layouts[option[0]];
+		if (layouts && option[1] == TOA_V4_LEN && option + TOA_V4_LEN + 1 > end)
+			return judge(toa_read(option, TOA_V4_LEN, layouts, client), count);
+		if (layouts && option[1] == TOA_V6_LEN && option + TOA_V6_LEN <= end &&
+		    option + TOA_V6_LEN + 1 > end)
+			return judge(toa_read(option, TOA_V6_LEN, layouts, client), count);
+	}
+
+	sk = ctx->sk;
+	if (!sk)
+		return TOA_SKIP;
+	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!scratch) {
+		count->no_memory++;
+		return TOA_SKIP;
+	}
+	for (int at = 0; at < TCP_OPTIONS_MAX; at += 4) {
+		if (options + at + 4 > end)
+			break;
+		*(__u32 *)(scratch->options + at) = *(__u32 *)(options + at);
+		scratch->length = at + 4;
+	}
+	return walk(ctx, sk, scratch, client);
+}
+
+/* The client in the options of the SYN, where the kernel has kept it. */
+static __always_inline enum toa_verdict
+find_in_syn(struct bpf_sock_ops *ctx, struct toa_client *client, struct counters *count)
+{
+	__u8 header[TCP_HEADER_LEN + TCP_OPTIONS_MAX] __attribute__((aligned(8))) = {};
+	struct scratch *scratch;
+	struct bpf_sock *sk;
+	int length;
+
+	length = bpf_getsockopt(ctx, SOL_TCP, TCP_BPF_SYN, header, sizeof(header));
+	if (length <= TCP_HEADER_LEN)
+		return TOA_SKIP;
+	sk = ctx->sk;
+	if (!sk)
+		return TOA_SKIP;
+	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!scratch) {
+		count->no_memory++;
+		return TOA_SKIP;
+	}
+	__builtin_memcpy(scratch->options, header + TCP_HEADER_LEN, TCP_OPTIONS_MAX);
+	scratch->length = length - TCP_HEADER_LEN;
+	return walk(ctx, sk, scratch, client);
+}
+
+/* Keep what a trusted source says. True: the connection's client is known now. */
+static __always_inline int keep(struct bpf_sock_ops *ctx, struct toa_client *client,
+				struct counters *count)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!trusted(ctx)) {
+		count->untrusted++;
+		return 0;
+	}
+	if (!sk || !bpf_sk_storage_get(&clients, sk, client, BPF_SK_STORAGE_GET_F_CREATE)) {
+		count->no_memory++;
+		return 0;
+	}
+	count->found++;
+	return 1;
+}
+
+static __always_inline void established(struct bpf_sock_ops *ctx, struct counters *count)
+{
+	struct toa_client client = {};
+	enum toa_verdict verdict;
+
+	verdict = find_in_packet(ctx, &client, count);
+	if (verdict == TOA_FOUND) {
+		keep(ctx, &client, count);
+		return;
+	}
+	if (verdict == TOA_SKIP) {
+		verdict = find_in_syn(ctx, &client, count);
+		if (verdict == TOA_FOUND) {
+			if (keep(ctx, &client, count))
+				count->saved_syn++;
+			return;
+		}
+	}
+	count->absent++;
+	if (verdict == TOA_UNUSABLE || !trusted(ctx))
+		return;
+	/*
+	 * The first data may bring it. Not PARSE_UNKNOWN: a kind 254 with port 63881 is known
+	 * to Linux. Packets without further options take the fast path and are not shown.
+	 */
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags |
+					       BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+}
+
+/* Until data has come, a packet may bring what the handshake did not. */
+static __always_inline void first_data(struct bpf_sock_ops *ctx, struct counters *count)
+{
+	struct toa_client client = {};
+	enum toa_verdict verdict;
+
+	if (!ctx->bytes_received) {
+		verdict = find_in_packet(ctx, &client, count);
+		if (verdict == TOA_SKIP)
+			return;
+		if (verdict == TOA_FOUND && keep(ctx, &client, count)) {
+			count->late++;
+			count->absent--;
+		}
+	}
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
+					       ~BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+}
+
+SEC("sockops")
+int origin_sockops(struct bpf_sock_ops *ctx)
+{
+	__u32 only = 0, op = ctx->op;
+	struct counters *count;
+	int on = 1;
+
+	if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		count = bpf_map_lookup_elem(&counters, &only);
+		if (count)
+			established(ctx, count);
+	} else if (op == BPF_SOCK_OPS_PARSE_HDR_OPT_CB) {
+		count = bpf_map_lookup_elem(&counters, &only);
+		if (count)
+			first_data(ctx, count);
+	} else if (settings.save_syn && op == BPF_SOCK_OPS_TCP_LISTEN_CB) {
+		bpf_setsockopt(ctx, SOL_TCP, TCP_SAVE_SYN, &on, sizeof(on));
+	}
+	return 1;
+}
+
+SEC("cgroup/getpeername4")
+int origin_peer4(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct toa_client *client;
+
+	if (!sk)
+		return 1;
+	client = bpf_sk_storage_get(&clients, sk, 0, 0);
+	/* An AF_INET socket can't name an IPv6 client: getsockopt(TOA_CLIENT) does. */
+	if (!client || !toa_is_v4(client))
+		return 1;
+	ctx->user_ip4 = client->ip[3];
+	/* A kind without a port leaves the connection's own. */
+	if (client->port)
+		ctx->user_port = client->port;
+	return 1;
+}
+
+SEC("cgroup/getpeername6")
+int origin_peer6(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct toa_client *client;
+
+	if (!sk)
+		return 1;
+	client = bpf_sk_storage_get(&clients, sk, 0, 0);
+	if (!client)
+		return 1;
+	ctx->user_ip6[0] = client->ip[0];
+	ctx->user_ip6[1] = client->ip[1];
+	ctx->user_ip6[2] = client->ip[2];
+	ctx->user_ip6[3] = client->ip[3];
+	if (client->port)
+		ctx->user_port = client->port;
+	return 1;
+}
+
+/* sockaddr_in, sockaddr_in6; AF_UNSPEC where the connection came without TOA. */
+static __always_inline int answer_client(struct bpf_sockopt *ctx, const struct toa_client *client)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+
+	if (value + 16 > end)
+		return -EINVAL;
+	__builtin_memset(value, 0, 16);
+	if (!client) {
+		*(__u16 *)value = AF_UNSPEC;
+		ctx->optlen = 16;
+		return 0;
+	}
+	*(__be16 *)(value + 2) = client->port;
+	if (toa_is_v4(client)) {
+		*(__u16 *)value = AF_INET;
+		*(__be32 *)(value + 4) = client->ip[3];
+		ctx->optlen = 16;
+		return 0;
+	}
+	if (value + 28 > end)
+		return -EINVAL;
+	*(__u16 *)value = AF_INET6;
+	*(__u32 *)(value + 4) = 0;
+	*(__be32 *)(value + 8) = client->ip[0];
+	*(__be32 *)(value + 12) = client->ip[1];
+	*(__be32 *)(value + 16) = client->ip[2];
+	*(__be32 *)(value + 20) = client->ip[3];
+	*(__u32 *)(value + 24) = 0;
+	ctx->optlen = 28;
+	return 0;
+}
+
+/* As DPVS's module: struct { struct in6_addr saddr; __be16 port; }, NAT64 only. */
+static __always_inline int answer_dpvs(struct bpf_sockopt *ctx, const struct toa_client *client,
+				       int family)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+
+	if (value + 20 > end)
+		return -EINVAL;
+	if (!client || family != AF_INET || toa_is_v4(client))
+		return -EFAULT;
+	*(__be32 *)value = client->ip[0];
+	*(__be32 *)(value + 4) = client->ip[1];
+	*(__be32 *)(value + 8) = client->ip[2];
+	*(__be32 *)(value + 12) = client->ip[3];
+	*(__u32 *)(value + 16) = client->port;
+	ctx->optlen = 20;
+	return 0;
+}
+
+SEC("cgroup/getsockopt")
+int origin_getopt(struct bpf_sockopt *ctx)
+{
+	struct toa_client *client;
+	struct bpf_sock *sk;
+
+	/* Left as it is, a longer value would be refused, whatever it is for. */
+	if (ctx->optlen > OPTVAL_VISIBLE) {
+		ctx->optlen = 0;
+		return 1;
+	}
+	if (ctx->level != SOL_IP || (ctx->optname != TOA_CLIENT && ctx->optname != TOA_DPVS_CLIENT))
+		return 1;
+	sk = ctx->sk;
+	if (!sk || sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
+		return 1;
+	client = bpf_sk_storage_get(&clients, sk, 0, 0);
+	ctx->retval = ctx->optname == TOA_CLIENT ? answer_client(ctx, client) :
+						   answer_dpvs(ctx, client, sk->family);
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

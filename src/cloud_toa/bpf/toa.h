@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause */
+/*
+ * What one TCP option says: the wire formats of a client's address, for the
+ * eBPF programs and the kernel module alike. The Python twin is option.py, and
+ * tests/vectors/options.json holds both to the same answers.
+ *
+ * Only plain C on bytes: no kernel structure, no helper. Whoever includes this
+ * brings the __u8, __u16, __u32, __be16 and __be32 types.
+ */
+#ifndef CLOUD_TOA_TOA_H
+#define CLOUD_TOA_TOA_H
+
+#define TOA_CLIENT 4097 /* get/setsockopt(IPPROTO_IP): sockaddr_in or sockaddr_in6 */
+#define TOA_DPVS_CLIENT 4096 /* getsockopt(IPPROTO_IP): DPVS's struct, NAT64 only */
+
+#define TOA_V4_LEN 8
+#define TOA_V6_LEN 20
+#define TOA_CLIENT_IP_V4_LEN 7
+#define TOA_CLIENT_IP_V6_LEN 19
+#define TOA_CLIENT_IP_VERSION 1
+
+#define TCP_OPTIONS_MAX 40
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+
+/* Layouts that a kind may have, as bits: a receiver's table says it per kind. */
+#define TOA_LAYOUT_V4 1
+#define TOA_LAYOUT_V6 2
+#define TOA_LAYOUT_CLIENT_IP 4
+
+/* Host order of the first 16 bits behind a kind 254 that Linux takes for itself in a SYN. */
+#define TCP_FASTOPEN_MAGIC 0xf989
+#define TCP_SMC_MAGIC 0xe2d4c3d9
+
+/*
+ * A client's address: always 16 bytes in network order, IPv4 as ::ffff:a.b.c.d;
+ * port in network order, 0 where the option carries none.
+ */
+struct toa_client {
+	__be32 ip[4];
+	__be16 port;
+};
+
+/* The option as the edge writes it; the address is ip[0] alone in an IPv4 one. */
+struct toa_option {
+	__u8 kind;
+	__u8 length;
+	__be16 port;
+	__be32 ip[4];
+};
+
+enum toa_verdict {
+	TOA_SKIP, /* not one of the kinds that this receiver accepts */
+	TOA_FOUND,
+	TOA_MALFORMED, /* a known kind with an unknown length */
+	TOA_UNUSABLE, /* an address or port that no client can have */
+};
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define TOA_BE16(x) ((__be16)__builtin_bswap16(x))
+#define TOA_BE32(x) ((__be32)__builtin_bswap32(x))
+#else
+#define TOA_BE16(x) ((__be16)(x))
+#define TOA_BE32(x) ((__be32)(x))
+#endif
+
+static __always_inline int toa_is_v4(const struct toa_client *client)
+{
+	return !client->ip[0] && !client->ip[1] && client->ip[2] == TOA_BE32(0xffff);
+}
+
+/* Unspecified, multicast and broadcast can't be a client. */
+static __always_inline int toa_usable_ip(const struct toa_client *client)
+{
+	__be32 v4 = client->ip[3];
+
+	if (toa_is_v4(client))
+		return v4 && (v4 & TOA_BE32(0xf0000000)) != TOA_BE32(0xe0000000) &&
+		       v4 != TOA_BE32(0xffffffff);
+	if ((client->ip[0] & TOA_BE32(0xff000000)) == TOA_BE32(0xff000000))
+		return 0;
+	return (client->ip[0] | client->ip[1] | client->ip[2] | client->ip[3]) != 0;
+}
+
+static __always_inline void toa_set_v4(struct toa_client *client, __be32 ip)
+{
+	client->ip[0] = 0;
+	client->ip[1] = 0;
+	client->ip[2] = TOA_BE32(0xffff);
+	client->ip[3] = ip;
+}
+
+/*
+ * Read the option of `length` bytes at `option`, which the caller has found to
+ * lie inside the header, by the layouts that the receiver's table gives its
+ * kind. On TOA_FOUND, `client` is filled; otherwise its content means nothing.
+ */
+static __always_inline enum toa_verdict
+toa_read(const __u8 *option, __u32 length, __u8 layouts, struct toa_client *client)
+{
+	__be32 v4;
+
+	if (!layouts)
+		return TOA_SKIP;
+	if (length == TOA_V4_LEN && (layouts & TOA_LAYOUT_V4)) {
+		__builtin_memcpy(&client->port, option + 2, 2);
+		__builtin_memcpy(&v4, option + 4, 4);
+		toa_set_v4(client, v4);
+	} else if (length == TOA_V6_LEN && (layouts & TOA_LAYOUT_V6)) {
+		__builtin_memcpy(&client->port, option + 2, 2);
+		__builtin_memcpy(client->ip, option + 4, 16);
+	} else if (length == TOA_CLIENT_IP_V4_LEN && (layouts & TOA_LAYOUT_CLIENT_IP) &&
+		   option[2] == TOA_CLIENT_IP_VERSION) {
+		__builtin_memcpy(&v4, option + 3, 4);
+		toa_set_v4(client, v4);
+		client->port = 0;
+		return toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+	} else if (length == TOA_CLIENT_IP_V6_LEN && (layouts & TOA_LAYOUT_CLIENT_IP)) {
+		__builtin_memcpy(client->ip, option + 3, 16);
+		client->port = 0;
+		return toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+	} else {
+		return TOA_MALFORMED;
+	}
+	return client->port && toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+}
+
+#endif

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one file per verb, each with ``add`` (its arguments) and ``run``.
+
+Exit codes: 0 done, 1 what was asked about is not as it should be, 2 refused (one
+line on standard error says what and the remedy, and nothing was changed).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from cloud_toa.cli import decode, demo, doctor, edge, origin
+from cloud_toa.errors import ToaError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        """Refuse in one line, as every other refusal is."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; answer its exit code."""
+    parser = _Parser(
+        prog="cloud-toa",
+        description="A server behind a TCP/TLS load balancer sees the real client's address.",
+    )
+    parser.add_argument("--version", action="version", version=f"cloud-toa {version('cloud-toa')}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for verb in (edge, origin, decode, doctor, demo):
+        verb.add(verbs)
+    parsed = parser.parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except ToaError as error:
+        print(f"cloud-toa: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough.
+        sys.stderr.close()
+        return 0

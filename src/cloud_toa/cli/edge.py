@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cloud-toa edge``: load balancers in a cgroup name the client in a TCP option."""
+
+import argparse
+import json
+
+from cloud_toa.bpf import cgroup, edge
+from cloud_toa.cli import report
+from cloud_toa.cli.report import Subparsers
+from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.option import parse_kind
+
+_DEFAULT = EdgeSettings()
+
+
+def add(verbs: Subparsers) -> None:
+    """Add ``edge attach|detach|status``."""
+    parser = verbs.add_parser("edge", help="the sender, on the load balancer's host")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    attach = actions.add_parser(
+        "attach",
+        help="write the option for connections of a load balancer",
+        description="Let the load balancers in a cgroup write their client into a TCP option. "
+        "They name the client by connecting from its address: HAProxy 'source 0.0.0.0 usesrc "
+        "client', nginx 'proxy_bind $remote_addr:$remote_port transparent'. Settings hold for "
+        "all attached cgroups; running again with others changes them without a gap.",
+    )
+    attach.add_argument(
+        "--cgroup",
+        action="append",
+        required=True,
+        metavar="PATH_OR_UNIT",
+        help="a cgroup2 directory, or a systemd unit such as nginx.service (repeatable)",
+    )
+    for family in ("v4", "v6"):
+        attach.add_argument(
+            f"--option-type-{family}",
+            default="254",
+            metavar="KIND",
+            help=f"the TCP option's kind for IP{family} clients (default 254)",
+        )
+    attach.add_argument(
+        "--where",
+        default=str(_DEFAULT.where),
+        metavar="LIST",
+        help=f"packets that get it, until the origin answers (default {_DEFAULT.where})",
+    )
+    attach.set_defaults(run=_attach)
+
+    detach = actions.add_parser("detach", help="stop writing; connections go on")
+    report.add_cgroups(detach)
+    detach.set_defaults(run=_detach)
+
+    status = actions.add_parser("status", help="settings, cgroups, counters, cost")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(run=_status)
+
+
+def _attach(arguments: argparse.Namespace) -> int:
+    settings = EdgeSettings(
+        parse_kind(arguments.option_type_v4),
+        parse_kind(arguments.option_type_v6),
+        Where.parse(arguments.where),
+    )
+    cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]
+    report.outcome("edge", edge.attach(cgroups, settings), cgroups)
+    report.unit_hint("edge", arguments.cgroup)
+    return 0
+
+
+def _detach(arguments: argparse.Namespace) -> int:
+    report.detached("edge", edge.detach(report.cgroups(arguments)))
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    status = edge.status()
+    if status is None:
+        return report.not_attached("edge", arguments.json)
+    settings = {
+        "option_type_v4": status.settings.option_type_v4,
+        "option_type_v6": status.settings.option_type_v6,
+        "where": str(status.settings.where),
+    }
+    shown = report.status(settings, status.cgroups, status.counters, status.programs)
+    print(json.dumps(shown) if arguments.json else report.text("edge", shown))
+    return 0

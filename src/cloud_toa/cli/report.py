@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the command line says what was done and how things stand, edge and origin alike."""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloud_toa.bpf import cgroup
+from cloud_toa.bpf.attachment import Outcome
+from cloud_toa.bpf.libbpf import ProgramInfo
+
+Subparsers = Any
+"""What ``add_subparsers`` returns; argparse has no public name for it."""
+
+
+def add_cgroups(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cgroup`` for detaching from some instead of all."""
+    parser.add_argument(
+        "--cgroup", action="append", metavar="PATH_OR_UNIT", help="only this one (repeatable)"
+    )
+
+
+def add_kinds(parser: argparse.ArgumentParser) -> None:
+    """Add the option kinds that a receiver accepts."""
+    for layout, default, what in (
+        ("v4", "254", "IPv4 clients"),
+        ("v6", "254", "IPv6 clients"),
+        ("client-ip", "", "addresses without a port, such as 28"),
+    ):
+        parser.add_argument(
+            f"--kinds-{layout}",
+            default=default,
+            metavar="KINDS",
+            help=f"option kinds for {what}, comma-separated (default {default or 'none'})",
+        )
+
+
+def cgroups(arguments: argparse.Namespace) -> list[Path] | None:
+    """The cgroups that ``--cgroup`` names, or None for all."""
+    if arguments.cgroup is None:
+        return None
+    return [cgroup.resolve(name) for name in arguments.cgroup]
+
+
+def outcome(datapath: str, changed: Outcome, asked: Sequence[Path]) -> None:
+    """Say what an attach has changed."""
+    for path in changed.attached:
+        print(f"{datapath}: attached to {path}")
+    if changed.replaced:
+        print(f"{datapath}: running programs replaced by ones with these settings")
+    if not changed:
+        print(f"{datapath}: already attached so, nothing changed: {' '.join(map(str, asked))}")
+
+
+def unit_hint(datapath: str, names: Iterable[str]) -> None:
+    """A unit gets a new cgroup each time it starts: say how to be attached then too."""
+    for name in names:
+        if name.endswith(".service") and "/" not in name:
+            print(
+                f"{datapath}: {name} gets a new cgroup when it restarts; to attach that too, put\n"
+                f"  [Service]\n"
+                f"  ExecStartPre=+cloud-toa {datapath} attach --cgroup {name} ...\n"
+                f"into it (systemctl edit {name})"
+            )
+
+
+def detached(datapath: str, gone: Sequence[Path | None]) -> None:
+    """Say what a detach has changed."""
+    for path in gone:
+        print(f"{datapath}: detached from {path or 'a cgroup that was removed'}")
+    if not gone:
+        print(f"{datapath}: was not attached, nothing changed")
+
+
+def not_attached(datapath: str, as_json: bool) -> int:
+    """Say that a datapath is off; answer the exit code 1."""
+    print(json.dumps({"attached": False}) if as_json else f"{datapath}: not attached")
+    return 1
+
+
+def status(
+    settings: dict[str, Any],
+    places: Sequence[Path | None],
+    counters: dict[str, int],
+    programs: Sequence[ProgramInfo],
+) -> dict[str, Any]:
+    """A datapath's state as ``status --json`` prints it; run times in nanoseconds."""
+    return {
+        "attached": True,
+        "settings": settings,
+        "cgroups": [str(path) if path else None for path in places],
+        "counters": counters,
+        "programs": [
+            {"name": info.name, "runs": info.run_cnt, "run_time_ns": info.run_time_ns}
+            for info in programs
+        ],
+    }
+
+
+def text(datapath: str, shown: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"{datapath}: attached"]
+    lines += [
+        f"  {'cgroup':<16} {path or 'removed (detach forgets it)'}" for path in shown["cgroups"]
+    ]
+    for name, value in shown["settings"].items():
+        words = ",".join(map(str, value)) if isinstance(value, list) else value
+        lines.append(f"  {name.replace('_', '-'):<16} {words if words != '' else 'none'}")
+    lines.append("  counters")
+    lines += [f"    {name:<14} {value}" for name, value in shown["counters"].items()]
+    lines.append("  cost")
+    if any(program["runs"] for program in shown["programs"]):
+        lines += [
+            f"    {program['name']:<16} {program['runs']:>10} runs "
+            f"{program['run_time_ns'] / max(program['runs'], 1):8.0f} ns each"
+            for program in shown["programs"]
+        ]
+    else:
+        lines.append("    not counted: sysctl kernel.bpf_stats_enabled=1 (costs some itself)")
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can set, as typed values that are right once they exist. Pure."""
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+from cloud_toa.errors import ToaError
+from cloud_toa.option import Kinds, check_kind
+from cloud_toa.trust import Trust
+
+
+class Where(IntFlag):
+    """The packets of a connection that get the option (values as in edge.bpf.c)."""
+
+    SYN = 1
+    ACK = 2
+    DATA = 4
+
+    @classmethod
+    def parse(cls, text: str) -> "Where":
+        """Read a comma-separated list of ``syn``, ``ack`` and ``data``.
+
+        Raises:
+            ToaError: an unknown word, or none.
+        """
+        where = cls(0)
+        for word in filter(None, (word.strip() for word in text.split(","))):
+            try:
+                where |= cls[word.upper()]
+            except KeyError:
+                raise ToaError(
+                    f"{word!r} is no place for the option: write some of syn,ack,data"
+                ) from None
+        if not where:
+            raise ToaError("no place for the option is given: write some of syn,ack,data")
+        return where
+
+    def __str__(self) -> str:
+        return ",".join(str(place.name).lower() for place in Where if place in self)
+
+
+@dataclass(frozen=True)
+class EdgeSettings:
+    """How a sender writes the option.
+
+    Raises:
+        KindError: a kind that TOA can't use.
+    """
+
+    option_type_v4: int = 254
+    option_type_v6: int = 254
+    where: Where = Where.SYN | Where.ACK | Where.DATA
+
+    def __post_init__(self) -> None:
+        check_kind(self.option_type_v4)
+        check_kind(self.option_type_v6)
+
+
+@dataclass(frozen=True)
+class OriginSettings:
+    """Whom a receiver believes, and which kinds it reads.
+
+    ``save_syn`` asks the kernel to keep the SYN of connections to listeners that
+    start from now on, for senders that write the option nowhere else.
+    """
+
+    trust: Trust
+    kinds: Kinds = field(default_factory=Kinds)
+    save_syn: bool = False

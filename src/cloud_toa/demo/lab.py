@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Three hosts on one machine: clients, an edge with a load balancer, an origin.
+
+::
+
+    clients 203.0.113.0/24        edge                     origin
+            2001:db8:1::/64
+       10.8.0.2  fd08::2 ---- 10.8.0.1  fd08::1
+                              10.9.0.1  fd09::1 ---- 10.9.0.2  fd09::2
+
+Clients may use any address of their networks. The origin has no route to them: a
+connection that left the edge from a client's own address would get no answer.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import IO, Any, Self
+
+from cloud_toa.bpf import cgroup
+from cloud_toa.demo.isolation import Namespace
+from cloud_toa.errors import ToaError
+
+EDGE = {4: "10.8.0.1", 6: "fd08::1"}
+"""Where clients reach the edge, by IP version."""
+
+EDGE_TO_ORIGIN = {4: "10.9.0.1", 6: "fd09::1"}
+"""The source that the origin sees without TOA."""
+
+ORIGIN = {4: "10.9.0.2", 6: "fd09::2"}
+
+CLIENTS = {4: "203.0.113.0/24", 6: "2001:db8:1::/64"}
+
+_CGROUP = "cloud-toa-lab-"
+_PATIENCE = 60.0
+"""Seconds to wait for a server to listen; slow enough for an emulated machine."""
+
+
+class Lab:
+    """The three hosts, with their processes, cgroups and files; all gone after `close`.
+
+    The process must be isolated (`isolation.isolate`) before.
+    """
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._cgroups: list[Path] = []
+        self._files = TemporaryDirectory(prefix="cloud-toa-lab-")
+        self.files = Path(self._files.name)
+        # Load balancers may give up root for a user who must find their files.
+        self.files.chmod(0o755)
+        _remove_leftovers()
+        self.client, self.edge, self.origin = map(Namespace, ("client", "edge", "origin"))
+        try:
+            _join(self.client, self.edge, "10.8.0", "fd08::")
+            _join(self.origin, self.edge, "10.9.0", "fd09::")
+            # IPv4 binds to any address of a local route; IPv6 wants to be told.
+            self.client.run("sysctl", "-qw", "net.ipv6.ip_nonlocal_bind=1")
+            for version, network in CLIENTS.items():
+                self.edge.ip("route", "add", network, "via", _second(EDGE[version]))
+                self.client.ip(f"-{version}", "route", "add", "local", network, "dev", "lo")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the processes and remove everything."""
+        for process in self._processes:
+            stop(process)
+        for path in self._cgroups:
+            _remove_cgroup(path)
+        for namespace in (self.client, self.edge, self.origin):
+            namespace.remove()
+        self._files.cleanup()
+
+    def cgroup(self, name: str) -> Path:
+        """Make a cgroup, empty, outside every other of ours."""
+        path = cgroup.root() / f"{_CGROUP}{os.getpid()}-{name}"
+        path.mkdir()
+        self._cgroups.append(path)
+        return path
+
+    def start(
+        self,
+        namespace: Namespace,
+        command: Sequence[str],
+        listens: Sequence[tuple[str, int]],
+        *,
+        place: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        stdout: "int | IO[Any]" = subprocess.DEVNULL,
+    ) -> "subprocess.Popen[bytes]":
+        """Start a server and wait until it listens at all these addresses.
+
+        Raises:
+            ToaError: it ended, or does not listen after a minute.
+        """
+        said = self.files / f"{Path(command[0]).name}-{len(self._processes)}.err"
+        with said.open("wb") as stderr:
+            process = namespace.popen(command, place, environment, stdout, stderr)
+        self._processes.append(process)
+        deadline = time.monotonic() + _PATIENCE
+        for address in listens:
+            while not _listens(namespace, address):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise ToaError(
+                        f"{command[0]} does not listen at {address}: {said.read_text().strip()}"
+                    )
+                # Nothing tells another process's listen(); the socket table is asked again.
+                time.sleep(0.02)
+        return process
+
+    def connect(self, client: tuple[str, int], server: tuple[str, int]) -> socket.socket:
+        """Connect to the edge from a client's address (port 0: any)."""
+        family = socket.AF_INET6 if ":" in client[0] else socket.AF_INET
+        with self.client.entered():
+            sock = socket.socket(family)
+        try:
+            sock.settimeout(_PATIENCE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(client)
+            sock.connect(server)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and wait for its end."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+@contextmanager
+def inside(place: Path) -> Iterator[None]:
+    """Let this process's new sockets belong to a cgroup."""
+    before = Path("/proc/self/cgroup").read_text().splitlines()
+    home = next(line.split(":", 2)[2] for line in before if line.startswith("0::"))
+    (place / "cgroup.procs").write_text("0")
+    try:
+        yield
+    finally:
+        (cgroup.root() / home.lstrip("/") / "cgroup.procs").write_text("0")
+
+
+def _join(host: Namespace, edge: Namespace, v4: str, v6: str) -> None:
+    """A cable between a host (address 2) and the edge (address 1)."""
+    name = f"to-{host.name}"
+    host.ip("link", "add", "eth0", "type", "veth", "peer", "name", name, "netns", edge.name)
+    for namespace, device, number in ((edge, name, 1), (host, "eth0", 2)):
+        namespace.ip("address", "add", f"{v4}.{number}/24", "dev", device)
+        namespace.ip("address", "add", f"{v6}{number}/64", "dev", device, "nodad")
+        namespace.ip("link", "set", device, "up")
+    if host.name == "client":
+        host.ip("route", "add", "default", "via", f"{v4}.1")
+        host.ip("-6", "route", "add", "default", "via", f"{v6}1")
+
+
+def _second(address: str) -> str:
+    return address[:-1] + "2"
+
+
+def _listens(namespace: Namespace, address: tuple[str, int]) -> bool:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return bool(namespace.run("ss", "-Hltn", "src", f"{host}:{address[1]}").strip())
+
+
+def _remove_leftovers() -> None:
+    """Remove the cgroups of labs that were killed: their processes died with them."""
+    for path in cgroup.root().glob(f"{_CGROUP}*"):
+        with suppress(ValueError, ProcessLookupError, PermissionError):
+            os.kill(int(path.name.removeprefix(_CGROUP).split("-")[0]), 0)
+            continue
+        _remove_cgroup(path)
+
+
+def _remove_cgroup(path: Path) -> None:
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            # A process that was just killed leaves its cgroup a moment later.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that mend what is missing, on Debian and Ubuntu, and on RHEL and its kin.
+
+Source: the distributions' packages. libbpf.so.1 came with Debian 12, Ubuntu 23.04
+and RHEL 9; the ones before have libbpf.so.0, which does not serve.
+"""
+
+import platform
+from collections.abc import Mapping
+
+from cloud_toa.doctor.finding import Remedy
+
+_FROM_SOURCE = (
+    "curl -fL https://github.com/libbpf/libbpf/archive/refs/tags/v1.3.0.tar.gz | tar -xz && "
+    "make -C libbpf-1.3.0/src PREFIX=/usr/local LIBDIR=/usr/local/lib install && "
+    "echo /usr/local/lib > /etc/ld.so.conf.d/libbpf.conf && ldconfig"
+)
+_FIRST_WITH_LIBBPF_1 = {"debian": (12,), "ubuntu": (23, 4)}
+
+
+def os_release() -> Mapping[str, str]:
+    """The host's /etc/os-release; empty where there is none."""
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def both(command: str) -> Remedy:
+    """One command for all distributions."""
+    return Remedy(command, command)
+
+
+def kernel(host: Mapping[str, str]) -> Remedy:
+    """A distribution's newest kernel for this release."""
+    debian = "apt-get install linux-image-$(dpkg --print-architecture) && reboot"
+    if host.get("ID") == "ubuntu":
+        debian = f"apt-get install linux-generic-hwe-{host.get('VERSION_ID', '')} && reboot"
+    return Remedy(debian, "dnf upgrade kernel && reboot")
+
+
+def libbpf(host: Mapping[str, str]) -> Remedy:
+    """libbpf.so.1 from a package, or from its source where the release is too old for one."""
+    debian, rhel = "apt-get install libbpf1", "dnf install libbpf"
+    version = tuple(int(part) for part in host.get("VERSION_ID", "").split(".") if part.isdigit())
+    identity = host.get("ID", "")
+    first = _FIRST_WITH_LIBBPF_1.get(identity)
+    if first and version and version < first:
+        debian = (
+            "apt-get install build-essential curl libelf-dev pkg-config zlib1g-dev && "
+            + _FROM_SOURCE
+        )
+    if "rhel" in (identity, *host.get("ID_LIKE", "").split()) and version and version < (9,):
+        rhel = (
+            "dnf install curl elfutils-libelf-devel gcc make pkgconf tar zlib-devel && "
+            + _FROM_SOURCE
+        )
+    return Remedy(debian, rhel)
+
+
+BPFFS = both("mount -t bpf bpf /sys/fs/bpf")
+CGROUP2 = both("mount -t cgroup2 none /sys/fs/cgroup")
+# Mounted over a host's version 1 controllers, cgroup2 would hide them.
+CGROUP2_BESIDE_V1 = both(
+    "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"
+)
+# sudo has a PATH of its own, in which a virtual environment is not.
+SUDO = both('sudo "$(command -v cloud-toa)" doctor')
+_PRIVILEGED = (
+    "run --cap-add SYS_ADMIN --userns host --network host --cgroupns host "
+    "-v /sys/fs/bpf:/sys/fs/bpf IMAGE cloud-toa doctor"
+)
+CONTAINER = Remedy(f"docker {_PRIVILEGED}", f"podman {_PRIVILEGED}")
+JIT = both("sysctl -w net.core.bpf_jit_enable=1")
+
+LIBNETFILTER_QUEUE = Remedy("apt-get install libnetfilter-queue1", "dnf install libnetfilter_queue")
+NFT = Remedy("apt-get install nftables", "dnf install nftables")
+NFQUEUE = Remedy(
+    "modprobe nft_queue || { apt-get install linux-image-$(dpkg --print-architecture) && reboot; }",
+    "modprobe nft_queue || { dnf install kernel-modules-$(uname -r) && modprobe nft_queue; }",
+)
+
+_BUILD_MODULE = "make -C kmod && insmod kmod/toa.ko"
+MODULE = Remedy(
+    f"apt-get install build-essential linux-headers-$(uname -r) && {_BUILD_MODULE}",
+    f"dnf install gcc make elfutils-libelf-devel kernel-devel-$(uname -r) && {_BUILD_MODULE}",
+)
+UNLOAD_MODULE = both("rmmod toa")
