@@ -4,6 +4,7 @@ import socket
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,13 @@ __all__ = ["connect", "edge_cgroup", "listen", "receiver_cgroup"]
 
 V4 = Client(ip_address("198.51.100.7"), 5678)
 V6 = Client(ip_address("2001:db8::7"), 5678)
+
+
+class Recording(socket.socket):
+    """A socket of a load balancer that keeps what its sender is told."""
+
+    def setsockopt(self, *arguments: Any) -> None:
+        self.told = arguments
 
 
 class Answering:
@@ -75,6 +83,14 @@ def test_the_last_client_that_was_set_counts(
         connect(listener.getsockname(), V6, prepare=lambda sock: cloud_toa.set_client(sock, V4))
         with listener.accept()[0] as conn:
             assert cloud_toa.client_of(conn) == V6
+
+
+def test_a_connection_that_exists_takes_no_client(connect: Connect, listen: Listen) -> None:
+    with listen("127.0.0.1") as listener:
+        listener.listen()
+        conn = connect(listener.getsockname())
+        with pytest.raises(PermissionError):
+            cloud_toa.set_client(conn, V4)
 
 
 def test_a_connection_without_toa_has_no_client(
@@ -135,6 +151,23 @@ def test_an_address_that_no_client_can_have_is_refused_before_the_kernel_is_aske
     # Outside of a TOA cgroup the kernel would answer OSError instead.
     with socket.socket() as sock, pytest.raises(ToaError):
         cloud_toa.set_client(sock, address)
+
+
+@pytest.mark.parametrize(
+    ("client", "value"),
+    [
+        (V4, sockaddr(socket.AF_INET, "162e c6336407 0000000000000000")),
+        (
+            V6,
+            sockaddr(socket.AF_INET6, "162e 00000000 20010db8000000000000000000000007 00000000"),
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_set_is_a_sockaddr(client: Client, value: bytes) -> None:
+    with Recording() as sock:
+        cloud_toa.set_client(sock, client)
+        assert sock.told == (socket.IPPROTO_IP, cloud_toa.TOA_CLIENT, value)
 
 
 def test_the_answer_is_a_sockaddr() -> None:

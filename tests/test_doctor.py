@@ -90,25 +90,15 @@ def test_only_a_kernel_that_cannot_do_it_calls_for_the_ways_around(
     assert lacks_ebpf(trials, release) is expected
 
 
-@pytest.mark.parametrize(
-    ("release", "expected"),
-    [
-        ("6.18.44-fc-v657", (6, 18)),
-        ("5.10", (5, 10)),
-        ("4.18.0-553.el8_10.x86_64", (4, 18)),
-        ("10.0-rc1", (10, 0)),
-        ("mainline", (0, 0)),
-    ],
-)
-def test_kernel_versions_are_numbers(release: str, expected: tuple[int, int]) -> None:
-    assert ebpf.version(release) == expected
+def test_kernel_versions_are_numbers() -> None:
+    releases = "6.18.44-fc-v657", "5.10", "10.0-rc1", "mainline"
+    assert [ebpf.version(release) for release in releases] == [(6, 18), (5, 10), (10, 0), (0, 0)]
 
 
 @pytest.mark.parametrize(
     ("release", "has_hooks", "expected"),
     [
         ("5.10.0", False, State.OK),
-        ("10.0.0", False, State.OK),
         ("5.9.16", False, State.MISSING),
         ("4.18.0-553.el8_10.x86_64", True, State.OK),
     ],
@@ -146,7 +136,6 @@ def test_capabilities(own: ebpf.Privileges, expected: State, words: str) -> None
     ("setting", "state", "remedy"),
     [
         ("1", State.OK, None),
-        ("2", State.OK, None),
         ("0", State.NOT_NEEDED, "sysctl -w net.core.bpf_jit_enable=1"),
         (None, State.NOT_NEEDED, None),
     ],
@@ -174,7 +163,7 @@ def test_nfqueue_says_which_way_works(
 ) -> None:
     found = queue.nfqueue(nft, iptables, needed=needed)
     assert found.state is state
-    assert found.detail.startswith(words) or words in found.detail
+    assert words in found.detail
     assert (found.remedy_debian is not None) is (state is State.MISSING)
 
 

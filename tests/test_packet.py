@@ -58,10 +58,10 @@ def whole_words(options: bytes) -> bytes:
     return options + b"\0" * (-len(options) % 4)
 
 
-def tcp(options: bytes = b"", payload: bytes = b"", **fields: Any) -> bytes:
+def tcp(options: bytes = b"", payload: bytes = b"", reserved: int = 0, **fields: Any) -> bytes:
     """A segment with these very bytes of options; its checksum is for a builder to write."""
     header = bytearray(bytes(TCP(sport=40000, dport=443, chksum=0, **fields)))
-    header[12] = (5 + len(options) // 4) << 4
+    header[12] = (5 + len(options) // 4) << 4 | reserved
     return bytes(header) + options + payload
 
 
@@ -121,15 +121,21 @@ relaxed = settings(max_examples=300, deadline=None, suppress_health_check=[Healt
     builders,
     others,
     st.binary(max_size=300),
+    st.integers(0, 15),
     st.integers(0, 255),
     st.sampled_from([CLIENT_V4, CLIENT_V6]),
 )
-@example(v4, LINUX_SYN, b"", SYN, CLIENT_V6)
-@example(v6_extended, b"", b"odd", ACK | PSH, CLIENT_V6)
+@example(v4, LINUX_SYN, b"", 0, SYN, CLIENT_V6)
+@example(v6_extended, b"", b"odd", 1, ACK | PSH, CLIENT_V6)
 def test_insert_then_strip_gives_the_packet_back(
-    build: Callable[[bytes], bytes], options: bytes, payload: bytes, flags: int, client: Client
+    build: Callable[[bytes], bytes],
+    options: bytes,
+    payload: bytes,
+    reserved: int,
+    flags: int,
+    client: Client,
 ) -> None:
-    original = build(tcp(options, payload, flags=flags, seq=2**32 - 1, urgptr=7))
+    original = build(tcp(options, payload, reserved, flags=flags, seq=2**32 - 1, urgptr=7))
     option = encode(client)
     if len(options) + len(option) > 40:
         with pytest.raises(NoRoomError) as refused:
@@ -295,6 +301,7 @@ V6 = v6(tcp(TIMESTAMPS, b"hello"))
             "an IPv6 routing header with segments left",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_refused(data: bytes, message: str) -> None:
     for work in (

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from cloud_toa.errors import ToaError
-from cloud_toa.option import Client, encode, plain
+from cloud_toa.option import Client, encode
 
 TOA_CLIENT = 4097
 """The option's number, of level IPPROTO_IP for every address family (bpf/toa.h)."""
@@ -37,8 +37,8 @@ class Connection(Protocol):
 def set_client(sock: socket.socket, address: Client | SocketAddress) -> None:
     """Have the connection that ``sock`` is going to make carry this client's address.
 
-    Call it before ``connect()``: afterwards it is taken, and has no effect. A later
-    call replaces the client of an earlier one.
+    Call it before ``connect()``: afterwards the sender refuses. A later call replaces
+    the client of an earlier one.
 
     Args:
         sock: a TCP socket, IPv4 or IPv6; the client may be of the other family.
@@ -50,13 +50,14 @@ def set_client(sock: socket.socket, address: Client | SocketAddress) -> None:
         ToaError: no client can have this address: not an IP address, unspecified,
             multicast or broadcast, or without a port. The kernel was not asked.
         OSError: ENOPROTOOPT: the eBPF sender does not cover the cgroup in which this
-            socket was made (``cloud-toa edge attach``). EPERM: the sender refused.
+            socket was made (``cloud-toa edge attach``). EPERM: the sender
+            refused, because the socket is connected already.
 
     Source: bpf/edge.bpf.c, ``set_client``.
     """
     host, port = address[:2]
     try:
-        client = Client(plain(ip_address(host)), port)
+        client = Client(ip_address(host), port)
     except ValueError:
         raise ToaError(f"{host!r} is not an IP address: write one such as 192.0.2.7") from None
     encode(client)  # one rule for every datapath: what can't be sent is refused here

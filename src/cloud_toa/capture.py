@@ -25,6 +25,7 @@ ANY = "any"
 """In place of an interface's name: all of them."""
 
 _VLAN_TAGS = {0x8100, 0x88A8, 0x9100}
+_IP_VERSIONS = {0x0800: 4, 0x86DD: 6}
 _NO_PROTOCOL = -1
 # By link type: the header's length, and where in it the EtherType is, in bytes.
 _LINK_LAYERS = {
@@ -147,6 +148,16 @@ def _untag(protocol: int, data: bytes) -> bytes:
     return data
 
 
+def _untag_live(protocol: int, data: bytes) -> bytes:
+    # Linux since 2024 names the innermost protocol, though tags may still be in front.
+    version = _IP_VERSIONS.get(protocol)
+    if version is None:
+        return _untag(protocol, data)
+    while data and data[0] >> 4 != version:
+        data = data[4:]
+    return data
+
+
 class Live:
     """The packets of an interface, or of `ANY`, from now on. Needs CAP_NET_RAW.
 
@@ -186,7 +197,7 @@ class Live:
                 ) from None
             # Loopback shows each packet twice, once going out and once coming in.
             if (direction, hardware) != (socket.PACKET_OUTGOING, _ARPHRD_LOOPBACK):
-                yield Captured(time.time(), _untag(protocol, data))
+                yield Captured(time.time(), _untag_live(protocol, data))
 
     def missed(self) -> int:
         """Packets that passed too fast to be read since the last call."""

@@ -95,7 +95,7 @@ class Kinds:
     """The kinds that a receiver accepts, per layout. A kind may stand in several.
 
     Raises:
-        KindError: a number outside 0 to 255, or in use for something else.
+        KindError: none at all, a number outside 0 to 255, or one in use for something else.
     """
 
     v4: tuple[int, ...] = (254,)
@@ -103,6 +103,8 @@ class Kinds:
     client_ip: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not (self.v4 or self.v6 or self.client_ip):
+            raise KindError("no option kind is accepted: name at least one, such as 254")
         for kind in (*self.v4, *self.v6):
             check_kind(kind)
         for kind in self.client_ip:

@@ -243,6 +243,14 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert done.stderr == ""
 
 
+def test_a_damaged_installation_is_not_blamed_on_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    damage = f"mount --bind {tmp_path / 'empty'} {edge.DATAPATH.object}"
+    done = run("unshare", "--mount", "sh", "-ec", f'{damage}; exec "$@"', "sh", *DOCTOR)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("install again\n")
+
+
 def test_bad_usage() -> None:
     done = run(*DOCTOR, "client")
     assert done.returncode == 2

@@ -37,7 +37,7 @@ class Wire:
 
     def host(self, address: str) -> None:
         """Let the origin find this address on the cable."""
-        self._lab.origin.ip("neigh", "replace", address, "lladdr", self._edge_mac, "dev", "eth0")
+        self._lab.origin.ip(f"neigh replace {address} lladdr {self._edge_mac} dev eth0")
 
     def send(self, packet: bytes) -> None:
         self.socket.send(self._header + struct.pack("!H", _ETHERTYPE[packet[0] >> 4]) + packet)

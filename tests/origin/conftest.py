@@ -9,6 +9,7 @@ and the programs attached to it then see that socket alone.
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def gunicorn(
             *("--bind", f"fd://{listener.fileno()}", *arguments),
         ],
         pass_fds=[listener.fileno()],
-        env={"TRUST": trust or ""},
+        env={**os.environ, "TRUST": trust or ""},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -183,4 +184,4 @@ def gunicorn(
             assert process.stdout.readline() == "ready\n"
             yield process
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGQUIT)  # at once: idle connections are kept else

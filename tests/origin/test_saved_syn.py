@@ -7,6 +7,7 @@ import subprocess
 import sys
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -336,6 +337,18 @@ class TestEitherSource:
                 with listener.accept()[0] as conn:
                     assert cloud_toa.origin.client_of(conn) == expected
 
+    def test_the_receiver_knows_a_client_that_the_syn_could_not_name(
+        self, connect: Connect, listen: Listen, receiver_cgroup: Path
+    ) -> None:
+        like_fast_open = Client(V4.ip, 0xF989)
+        with listen("127.0.0.1", receiver_cgroup) as listener:
+            saved_syn.prepare(listener, trust=LOOPBACK)
+            listener.listen()
+            connect(listener.getsockname(), like_fast_open)
+            with listener.accept()[0] as conn:
+                assert saved_syn.client_of(conn) is None
+                assert cloud_toa.origin.client_of(conn) == like_fast_open
+
     def test_with_neither(self, connect: Connect, listen: Listen) -> None:
         with listen("127.0.0.1") as listener:
             listener.listen()
@@ -347,6 +360,14 @@ class TestEitherSource:
         one, two = socket.socketpair()
         with one, two:
             assert cloud_toa.origin.client_of(one) is None
+
+    def test_a_kernel_that_refuses_to_answer_is_heard(self) -> None:
+        class Refusing(socket.socket):
+            def getsockopt(self, *_: int) -> NoReturn:
+                raise PermissionError
+
+        with Refusing() as conn, pytest.raises(PermissionError):
+            cloud_toa.origin.client_of(conn)
 
     def test_of_a_closed_socket(self) -> None:
         sock = socket.socket()

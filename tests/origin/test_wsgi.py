@@ -34,7 +34,6 @@ class WithoutPort(socket.socket):
         return b"\2\0\0\0" + bytes.fromhex("c6336407") + bytes(8)
 
 
-@pytest.mark.parametrize("worker", ["sync", "gthread"])
 @pytest.mark.parametrize(
     ("host", "client"),
     [
@@ -51,13 +50,12 @@ def test_gunicorn_tells_the_client(
     connect: Connect,
     listen_in: Callable[[str], socket.socket],
     source: str,
-    worker: str,
     host: str,
     client: Client,
 ) -> None:
     with (
         listen_in(host) as listener,
-        gunicorn(listener, TRUST[source], "--worker-class", worker, APP) as process,
+        gunicorn(listener, TRUST[source], APP) as process,
     ):
         conns = [connect(listener.getsockname()[:2], named) for named in (client, None)]
         peers = [[host, str(conn.getsockname()[1])] for conn in conns]

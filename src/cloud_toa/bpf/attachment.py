@@ -24,52 +24,19 @@ import errno
 import fcntl
 import os
 import re
-import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
-from importlib import resources
+from functools import partial
 from pathlib import Path
 
 from cloud_toa.bpf import cgroup, libbpf
-from cloud_toa.bpf.libbpf import Fd, LoadError, Object, ProgramInfo
+from cloud_toa.bpf.datapath import Datapath, Hook
+from cloud_toa.bpf.libbpf import Fd, LoadError, Object
+from cloud_toa.bpf.pinned import RODATA, Attached, Pinned
 from cloud_toa.errors import ToaError
 
-_RODATA = ".rodata"
-
-
-@dataclass(frozen=True)
-class Hook:
-    """A program and the place in the kernel where it belongs.
-
-    ``attach_type`` as in ``enum bpf_attach_type`` of linux/bpf.h; ``since`` is the
-    first Linux that has it.
-    """
-
-    program: str
-    name: str
-    attach_type: int
-    since: str
-
-
-@dataclass(frozen=True)
-class Datapath:
-    """What one datapath consists of.
-
-    ``kept`` are the maps that outlive an exchange of programs, ``filled`` those
-    whose keys are a part of the settings.
-    """
-
-    name: str
-    hooks: tuple[Hook, ...]
-    kept: tuple[str, ...]
-    filled: tuple[str, ...] = ()
-
-    @property
-    def object(self) -> Path:
-        """The compiled programs, shipped beside this module."""
-        return Path(str(resources.files("cloud_toa.bpf") / f"{self.name}.bpf.o"))
+__all__ = ["Attachments", "Datapath", "Hook", "Outcome"]
 
 
 @dataclass(frozen=True)
@@ -83,78 +50,12 @@ class Outcome:
         return bool(self.attached) or self.replaced
 
 
-class Attached:
-    """One cgroup's links, as pinned. ``path`` is None when the cgroup was removed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.links = {pin.name: libbpf.pinned(pin) for pin in sorted(folder.iterdir())}
-
-    @cached_property
-    def path(self) -> Path | None:
-        """The cgroup's directory."""
-        return cgroup.by_identity(int(self.folder.name))
-
-    def program(self, name: str) -> Fd | None:
-        """The program that a link runs; None when the link is missing."""
-        link = self.links.get(name)
-        return link and libbpf.program_by_id(libbpf.link_info(link).prog_id)
-
-    def alive(self, name: str) -> bool:
-        """Whether this program is there and its cgroup too."""
-        return name in self.links and libbpf.link_info(self.links[name]).cgroup_id != 0
-
-
-class Attachments:
-    """A datapath's programs on this host.
+class Attachments(Pinned):
+    """A datapath's programs on this host, to attach and to detach.
 
     Raises:
         ToaError: not root, or bpffs is not mounted.
     """
-
-    def __init__(self, datapath: Datapath) -> None:
-        if os.geteuid() != 0:
-            raise ToaError("this needs root: run it with sudo")
-        self.datapath = datapath
-        bpffs = cgroup.mount_point("bpf", "bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf")
-        self._folder = bpffs / "cloud-toa" / datapath.name
-
-    def running(self) -> list[Attached]:
-        """What is attached now; empty when nothing is."""
-        if not self._folder.is_dir():
-            return []
-        return [Attached(folder) for folder in sorted(self._folder.iterdir())]
-
-    def programs(self) -> list[ProgramInfo]:
-        """The programs in use, each once, in the order of the hooks."""
-        found = {}
-        for hook in self.datapath.hooks:
-            for attached in self.running():
-                if (program := attached.program(hook.program)) is not None:
-                    info = libbpf.program_info(program)
-                    found[info.id] = info
-        return list(found.values())
-
-    def map(self, name: str) -> Fd | None:
-        """A map of the running programs (``.rodata`` for their settings)."""
-        # From the newest on: after a killed exchange, the settings that were asked for last.
-        for info in sorted(self.programs(), key=lambda info: info.id, reverse=True):
-            for number in info.map_ids:
-                fd = libbpf.map_by_id(number)
-                found = libbpf.map_info(fd).name
-                if found == name or (name == _RODATA and found.endswith(_RODATA)):
-                    return fd
-        return None
-
-    def counters(self, names: Sequence[str]) -> dict[str, int]:
-        """The programs' counters by name, summed over CPUs. Each wraps at 2**64."""
-        fd = self.map("counters")
-        if fd is None:
-            return dict.fromkeys(names, 0)
-        data = libbpf.lookup(fd, bytes(4), libbpf.possible_cpus() * len(names) * 8)
-        per_cpu = struct.iter_unpack(f"={len(names)}Q", data)
-        totals = [sum(column) % 2**64 for column in zip(*per_cpu, strict=True)]
-        return dict(zip(names, totals, strict=True))
 
     def attach(
         self,
@@ -171,7 +72,8 @@ class Attachments:
                 attached. Nothing is changed then.
         """
         with self._locked(), Object(self.datapath.object) as loading:
-            running = self.running()
+            cgroups = tuple(dict.fromkeys(cgroups))
+            running = self._remembered()
             self._refuse_nested(cgroups, running)
             loading.set_settings(settings)
             for name in self.datapath.kept:
@@ -196,7 +98,7 @@ class Attachments:
         with self._locked():
             gone = []
             for attached in self.running():
-                if cgroups is None or attached.path is None or attached.path in cgroups:
+                if cgroups is None or attached.removed or attached.path in cgroups:
                     self._remove(attached.folder)
                     gone.append(attached.path)
             return gone
@@ -212,25 +114,32 @@ class Attachments:
         finally:
             os.close(lock)
 
+    def _remembered(self) -> list[Attached]:
+        # A removed cgroup never comes back, not under its name either.
+        for attached in self.running():
+            if attached.removed:
+                self._remove(attached.folder)
+        return self.running()
+
     def _load(self, loading: Object) -> None:
         try:
             loading.load()
         except LoadError as error:
             for hook in self.datapath.hooks:
-                if re.search(rf"prog '{hook.program}'.*Invalid argument", error.log):
+                if re.search(rf"prog '{hook.program}'.*(Invalid argument|EINVAL)", error.log):
                     raise LoadError(_missing(hook), error.log) from error
             raise
 
     def _refuse_nested(self, cgroups: Sequence[Path], running: Sequence[Attached]) -> None:
-        covered = {attached.path for attached in running if attached.path} | set(cgroups)
+        already = [attached.path for attached in running if attached.path]
         for path in cgroups:
-            for other in covered:
-                if other in path.parents or path in other.parents:
+            for other in (*already, *cgroups):
+                if path in other.parents or other in path.parents:
                     inner, outer = sorted((path, other), key=lambda at: len(at.parts), reverse=True)
+                    detach = f"first cloud-toa {self.datapath.name} detach --cgroup {other}"
                     raise ToaError(
-                        f"{inner} lies inside {outer}, whose programs already cover it: "
-                        f"attach one of the two (cloud-toa {self.datapath.name} detach "
-                        f"--cgroup {other})"
+                        f"{inner} lies inside {outer}, where programs would run twice: "
+                        f"{detach if other in already else 'attach one of the two'}"
                     )
 
     def _complete(self, path: Path, running: Sequence[Attached]) -> bool:
@@ -252,14 +161,16 @@ class Attachments:
         )
 
     def _identity(self, program: Fd) -> dict[str, object]:
-        """What makes two programs the same: their code, .rodata, and keys of filled maps."""
+        """What makes two programs the same: code, .rodata, keys of filled maps, and kept maps."""
         info = libbpf.program_info(program)
         found: dict[str, object] = {"tag": info.tag}
         for number in info.map_ids:
             with libbpf.map_by_id(number) as fd:
                 about = libbpf.map_info(fd)
-                if about.name.endswith(_RODATA):
-                    found[_RODATA] = libbpf.lookup(fd, bytes(4), about.value_size)
+                if about.name.endswith(RODATA):
+                    found[RODATA] = libbpf.lookup(fd, bytes(4), about.value_size)
+                elif about.name in self.datapath.kept:
+                    found[about.name] = number
                 elif about.name in self.datapath.filled:
                     found[about.name] = set(libbpf.keys(fd, about.key_size))
         return found
@@ -272,9 +183,9 @@ class Attachments:
             for attached in running:
                 for name in filter(attached.alive, fresh):
                     link, before = attached.links[name], attached.program(name)
-                    libbpf.link_update(link, fresh[name])
+                    _update(link, fresh[name])
                     if before is not None:
-                        undo.append(partial(libbpf.link_update, link, before))
+                        undo.append(partial(_update, link, before))
             for path in new:
                 folder = self._folder / str(cgroup.identity(path))
                 if not folder.is_dir():
@@ -282,27 +193,27 @@ class Attachments:
                     undo.append(folder.rmdir)
                 for hook in self.datapath.hooks:
                     pin = folder / hook.program
-                    if not pin.exists():
+                    if not _attached(pin):
                         self._link(hook, fresh[hook.program], path, pin)
                         undo.append(partial(_unpin, pin))
         except BaseException:
             for step in reversed(undo):
-                step()
+                with suppress(OSError):  # whatever one step meets, the others are undone
+                    step()
             raise
 
     def _link(self, hook: Hook, program: Fd, path: Path, pin: Path) -> None:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            link = libbpf.link_cgroup(program, directory, hook.attach_type)
+            with cgroup.opened(path) as directory:
+                link = libbpf.link_cgroup(program, directory, hook.attach_type)
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise ToaError(_missing(hook)) from error
             raise ToaError(
                 f"{path} refused {hook.name} ({error.strerror}): another program may hold it alone"
             ) from error
-        finally:
-            os.close(directory)
-        libbpf.pin(link, pin)
+        with link:
+            libbpf.pin(link, pin)
 
     def _remove(self, folder: Path) -> None:
         order = [hook.program for hook in reversed(self.datapath.hooks)]
@@ -319,6 +230,25 @@ def _unpin(pin: Path) -> None:
     with libbpf.pinned(pin) as link:
         libbpf.link_detach(link)
     pin.unlink()
+
+
+def _attached(pin: Path) -> bool:
+    """Whether a link is pinned here and still on; a detached one is cleared away."""
+    if not pin.exists():
+        return False
+    with libbpf.pinned(pin) as link:
+        attached = libbpf.link_info(link).cgroup_id != 0
+    if not attached:
+        pin.unlink()
+    return attached
+
+
+def _update(link: Fd, program: Fd) -> None:
+    try:
+        libbpf.link_update(link, program)
+    except OSError as error:
+        if error.errno != errno.ENOLINK:  # the cgroup was removed just now
+            raise
 
 
 def _missing(hook: Hook) -> str:

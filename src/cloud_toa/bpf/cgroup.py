@@ -6,6 +6,8 @@ of its directory (Linux 5.5 and later, 64-bit).
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cloud_toa.errors import ToaError
@@ -47,7 +49,9 @@ def resolve(name: str) -> Path:
     top = root()
     if "/" not in name and name.endswith(_UNITS):
         return _unit(name, top)
-    for path in (Path(name), top / name.lstrip("/")):
+    # Neither an empty name nor "." shall mean the root, which is everyone's.
+    inside = [] if name.startswith(".") else [top / name.lstrip("/")]
+    for path in [Path(name), *inside] if name else []:
         if path.is_dir() and (path / "cgroup.procs").exists():
             if path.stat().st_dev == top.stat().st_dev:
                 return path.resolve()
@@ -57,9 +61,27 @@ def resolve(name: str) -> Path:
     )
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A cgroup's directory as a file descriptor.
+
+    Raises:
+        ToaError: it was removed since its name was resolved.
+    """
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        raise ToaError(f"{path} was removed: name a cgroup that exists") from None
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
 def identity(path: Path) -> int:
     """A cgroup's id, as the kernel reports it of a link."""
-    return path.stat().st_ino
+    with opened(path) as directory:
+        return os.fstat(directory).st_ino
 
 
 def by_identity(number: int) -> Path | None:

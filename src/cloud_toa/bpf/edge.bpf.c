@@ -127,6 +127,9 @@ static __always_inline int set_client(struct bpf_sockopt *ctx, struct bpf_sock *
 	struct sender *sender;
 	__u16 family;
 
+	/* A connection that exists has its SYN behind it: too late, and the caller shall know. */
+	if (sk->state != BPF_TCP_CLOSE)
+		return 0;
 	if (value + 16 > end) /* sizeof(struct sockaddr_in) */
 		return 0;
 	family = *(__u16 *)value;

@@ -195,7 +195,7 @@ class Object:
             if -code == errno.EPERM:
                 raise LoadError(
                     "the kernel does not let this user load eBPF programs: "
-                    "run as root with CAP_BPF and CAP_NET_ADMIN (see cloud-toa doctor)",
+                    "run as root with CAP_SYS_ADMIN (see cloud-toa doctor)",
                     log,
                 )
             raise LoadError(

@@ -156,7 +156,7 @@ def _bytes(text: str) -> bytes:
             "write two for each byte, such as fe08934dcb0071de"
         )
     if len(digits) % 2:
-        raise ToaError(f"--options: {len(digits)} digits are half a byte too many or too few")
+        raise ToaError(f"--options: {len(digits)} digits are no whole bytes: write two for each")
     if len(digits) > 2 * MAX_OPTIONS:
         raise ToaError(
             f"--options: {len(digits) // 2} bytes are too many: a TCP header has {MAX_OPTIONS} at "

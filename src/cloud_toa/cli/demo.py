@@ -5,10 +5,13 @@ import argparse
 import json
 import signal
 import sys
+from types import FrameType
 
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.demo.isolation import isolate
 from cloud_toa.demo.run import Result, demonstrate
+
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 def add(verbs: Subparsers) -> None:
@@ -26,11 +29,19 @@ def add(verbs: Subparsers) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     # A service manager's stop cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in _ENDS:
+        signal.signal(number, _end)
     isolate()
     results = list(demonstrate(_quiet if arguments.json else _say))
     print(json.dumps([_row(result) for result in results]) if arguments.json else _table(results))
     return 0 if all(result.right for result in results) else 1
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    # Whoever presses Ctrl-C again is not to stop the cleaning up.
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _say(step: str) -> None:

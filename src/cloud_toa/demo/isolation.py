@@ -20,10 +20,14 @@ from cloud_toa.errors import ToaError
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
-_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 1 << 18
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
-_NETWORKS = Path("/run/netns")
+PRIVATE = Path("/run/netns")
+"""A tmpfs of the process's own, where networks have their names and a lab its files."""
+
 _BPFFS = Path("/sys/fs/bpf")
+_LISTENING = "0A"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,8 +44,8 @@ def isolate() -> None:
         raise ToaError("network namespaces need root: run it with sudo")
     _check(_libc.unshare(_CLONE_NEWNS))
     _check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
-    _NETWORKS.mkdir(exist_ok=True)
-    _mount("tmpfs", _NETWORKS)
+    PRIVATE.mkdir(exist_ok=True)
+    _mount("tmpfs", PRIVATE)
     _mount("bpf", _BPFFS)
 
 
@@ -50,13 +54,39 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.path = _NETWORKS / name
-        run("ip", "netns", "add", name)
-        self.ip("link", "set", "lo", "up")
+        self.path = PRIVATE / name
+        self.path.touch()
+        with Path("/proc/thread-self/ns/net").open() as before:
+            _check(_libc.unshare(_CLONE_NEWNET))
+            try:
+                _mount("/proc/thread-self/ns/net", self.path, _MS_BIND)
+            finally:
+                _check(_libc.setns(before.fileno(), _CLONE_NEWNET))
+        self.ip("link set lo up")
 
-    def ip(self, *arguments: str) -> None:
-        """Run the program ip for this namespace."""
-        run("ip", "-n", self.name, *arguments)
+    def ip(self, *lines: str) -> None:
+        """Run lines of ip for this namespace, all in one process.
+
+        Raises:
+            ToaError: one failed; those behind it were not run.
+        """
+        run("ip", "-n", self.name, "-batch", "-", said="\n".join(lines))
+
+    def sysctl(self, name: str, value: object) -> None:
+        """Set a sysctl of this namespace, such as ``net.ipv4.ip_forward``."""
+        with self.entered():
+            Path("/proc/sys", name.replace(".", "/")).write_text(str(value))
+
+    def listens(self, port: int) -> bool:
+        """Whether something listens at this TCP port."""
+        local = f":{port:04X}"
+        with self.entered():
+            rows = [
+                line.split()
+                for table in ("tcp", "tcp6")
+                for line in Path("/proc/thread-self/net", table).read_text().splitlines()
+            ]
+        return any(row[1].endswith(local) and row[3] == _LISTENING for row in rows)
 
     def run(self, *command: str) -> str:
         """Run a command in it to its end; answer what it printed.
@@ -75,9 +105,12 @@ class Namespace:
         stderr: "int | IO[Any] | None" = None,
     ) -> "subprocess.Popen[bytes]":
         """Start a command in it (and in a cgroup) that dies with this process."""
+        parent = os.getpid()
 
         def prepare() -> None:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it was killed before it could be said
+                os._exit(1)
             self.enter()
             if cgroup is not None:
                 (cgroup / "cgroup.procs").write_text("0")
@@ -108,26 +141,31 @@ class Namespace:
 
     def remove(self) -> None:
         """Forget the name; the namespace ends with its last socket and process."""
-        run("ip", "netns", "del", self.name)
+        _check(_libc.umount2(os.fsencode(self.path), _MNT_DETACH))
+        self.path.unlink()
 
 
-def run(*command: str) -> str:
-    """Run a command to its end; answer what it printed.
+def run(*command: str, said: str = "") -> str:
+    """Run a command to its end, with ``said`` as its input; answer what it printed.
 
     Raises:
         ToaError: it is missing or failed, with what it said.
     """
     try:
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, input=said
+        ).stdout
     except FileNotFoundError:
         raise ToaError(f"{command[0]} is missing: run scripts/install") from None
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip()
-        raise ToaError(f"{' '.join(command)} failed: {said}") from error
+        reason = (error.stderr or error.stdout).strip()
+        raise ToaError(f"{' '.join(command)} {said} failed: {reason}") from error
 
 
-def _mount(kind: str, place: Path) -> None:
-    _check(_libc.mount(kind.encode(), os.fsencode(place), kind.encode(), 0, None))
+def _mount(source: str, place: Path, flags: int = 0) -> None:
+    """Mount a file system of that name; with MS_BIND, what is at the path ``source``."""
+    kind = source.encode()
+    _check(_libc.mount(kind, os.fsencode(place), kind, flags, None))
 
 
 def _check(result: int) -> None:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from cloud_toa.bpf import cgroup
-from cloud_toa.demo.isolation import Namespace
+from cloud_toa.demo.isolation import PRIVATE, Namespace
 from cloud_toa.errors import ToaError
 
 EDGE = {4: "10.8.0.1", 6: "fd08::1"}
@@ -52,20 +52,33 @@ class Lab:
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._cgroups: list[Path] = []
-        self._files = TemporaryDirectory(prefix="cloud-toa-lab-")
+        # Private as the names of the networks are: gone with the process, however it ends.
+        self._files = TemporaryDirectory(prefix="lab-", dir=PRIVATE)
         self.files = Path(self._files.name)
         # Load balancers may give up root for a user who must find their files.
         self.files.chmod(0o755)
         _remove_leftovers()
         self.client, self.edge, self.origin = map(Namespace, ("client", "edge", "origin"))
         try:
+            for namespace in (self.client, self.edge, self.origin):
+                # An address that is still being probed for duplicates can't ask for a neighbour.
+                for devices in ("all", "default"):
+                    namespace.sysctl(f"net.ipv6.conf.{devices}.accept_dad", 0)
             _join(self.client, self.edge, "10.8.0", "fd08::")
             _join(self.origin, self.edge, "10.9.0", "fd09::")
+            self.edge.ip(
+                *(
+                    f"route add {CLIENTS[version]} via {_second(EDGE[version])}"
+                    for version in (4, 6)
+                )
+            )
+            self.client.ip(
+                "route add default via 10.8.0.1",
+                "route add default via fd08::1",
+                *(f"route add local {CLIENTS[version]} dev lo" for version in (4, 6)),
+            )
             # IPv4 binds to any address of a local route; IPv6 wants to be told.
-            self.client.run("sysctl", "-qw", "net.ipv6.ip_nonlocal_bind=1")
-            for version, network in CLIENTS.items():
-                self.edge.ip("route", "add", network, "via", _second(EDGE[version]))
-                self.client.ip(f"-{version}", "route", "add", "local", network, "dev", "lo")
+            self.client.sysctl("net.ipv6.ip_nonlocal_bind", 1)
         except BaseException:
             self.close()
             raise
@@ -94,8 +107,8 @@ class Lab:
     def cgroup(self, name: str) -> Path:
         """Make a cgroup, empty, outside every other of ours."""
         path = cgroup.root() / f"{_CGROUP}{os.getpid()}-{name}"
-        path.mkdir()
         self._cgroups.append(path)
+        path.mkdir()
         return path
 
     def start(
@@ -119,7 +132,7 @@ class Lab:
         self._processes.append(process)
         deadline = time.monotonic() + _PATIENCE
         for address in listens:
-            while not _listens(namespace, address):
+            while not namespace.listens(address[1]):
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise ToaError(
                         f"{command[0]} does not listen at {address}: {said.read_text().strip()}"
@@ -170,23 +183,17 @@ def inside(place: Path) -> Iterator[None]:
 def _join(host: Namespace, edge: Namespace, v4: str, v6: str) -> None:
     """A cable between a host (address 2) and the edge (address 1)."""
     name = f"to-{host.name}"
-    host.ip("link", "add", "eth0", "type", "veth", "peer", "name", name, "netns", edge.name)
+    host.ip(f"link add eth0 type veth peer name {name} netns {edge.name}")
     for namespace, device, number in ((edge, name, 1), (host, "eth0", 2)):
-        namespace.ip("address", "add", f"{v4}.{number}/24", "dev", device)
-        namespace.ip("address", "add", f"{v6}{number}/64", "dev", device, "nodad")
-        namespace.ip("link", "set", device, "up")
-    if host.name == "client":
-        host.ip("route", "add", "default", "via", f"{v4}.1")
-        host.ip("-6", "route", "add", "default", "via", f"{v6}1")
+        namespace.ip(
+            f"address add {v4}.{number}/24 dev {device}",
+            f"address add {v6}{number}/64 dev {device} nodad",
+            f"link set {device} up",
+        )
 
 
 def _second(address: str) -> str:
     return address[:-1] + "2"
-
-
-def _listens(namespace: Namespace, address: tuple[str, int]) -> bool:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return bool(namespace.run("ss", "-Hltn", "src", f"{host}:{address[1]}").strip())
 
 
 def _remove_leftovers() -> None:
@@ -199,16 +206,17 @@ def _remove_leftovers() -> None:
 
 
 def _remove_cgroup(path: Path) -> None:
+    """Remove a cgroup, those inside it, and whatever processes an interrupted start left there."""
     deadline = time.monotonic() + 5
-    while True:
-        try:
-            path.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError:
-            # A process that was just killed leaves its cgroup a moment later.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
+    for folder in sorted((path, *path.rglob("*/")), reverse=True):
+        while folder.exists():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for process in (folder / "cgroup.procs").read_text().split():
+                    os.kill(int(process), signal.SIGKILL)
+            try:
+                folder.rmdir()
+            except OSError:
+                # A process that was just killed leaves its cgroup a moment later.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)

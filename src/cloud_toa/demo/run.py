@@ -56,9 +56,7 @@ def demonstrate(say: Callable[[str], None]) -> Iterable[Result]:
         for name in BALANCERS:
             ports = [("", port(case, True)) for case in cases() if case.balancer == name]
             lab.start(lab.edge, balancer(name, lab.files), ports, place=balancers)
-        say(
-            f"started {' and '.join(BALANCERS)} as load balancers, {' and '.join(ORIGINS)} as servers"
-        )
+        say(f"started {' and '.join(BALANCERS)} as edges, {' and '.join(ORIGINS)} as servers")
 
         say("connecting without TOA")
         before = {case: _visit(lab, case, False, logs[case.origin]) for case in cases()}
@@ -75,11 +73,15 @@ def demonstrate(say: Callable[[str], None]) -> Iterable[Result]:
 def _visit(lab: Lab, case: Case, toa: bool, log: Path) -> tuple[str, str]:
     """One request; answer the client's own address and the one in the server's log."""
     page = f"/{uuid.uuid4()}"
-    with lab.connect((case.client, 0), (EDGE[case.client_family], port(case, toa))) as sock:
-        ip, number = sock.getsockname()[:2]
-        sock.sendall(f"GET {page} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n".encode())
-        while sock.recv(4096):
-            pass
+    request = f"GET {page} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n".encode()
+    try:
+        with lab.connect((case.client, 0), (EDGE[case.client_family], port(case, toa))) as sock:
+            ip, number = sock.getsockname()[:2]
+            sock.sendall(request)
+            while sock.recv(4096):
+                pass
+    except OSError as error:
+        raise ToaError(f"{case.client} got no answer through {case.balancer}: {error}") from error
     return str(Client(ip_address(ip), number)), _logged(log, page)
 
 

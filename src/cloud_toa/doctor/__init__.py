@@ -30,14 +30,17 @@ def diagnose(datapaths: Sequence[Datapath] = BOTH) -> list[Finding]:
     """Every prerequisite of these datapaths, each once.
 
     What it tries leaves nothing behind: no program, no rule, no setting.
+
+    Raises:
+        ToaError: the shipped programs are not there to be tried.
     """
     host, release = remedies.os_release(), os.uname().release
     own = ebpf.Privileges.own()
     newer, libbpf_1 = remedies.kernel(host), remedies.libbpf(host)
-    trials = [
-        trial for datapath in datapaths for trial in hooks.attempt(datapath, privileged=own.suffice)
-    ]
-    lacking = lacks_ebpf(trials, release)
+    tried = {
+        datapath.name: hooks.attempt(datapath, privileged=own.suffice) for datapath in datapaths
+    }
+    trials = [trial for of_one in tried.values() for trial in of_one]
     found = [
         ebpf.linux(release, newer, has_hooks=_all_loaded(trials)),
         *hooks.findings(trials, newer, libbpf_1),

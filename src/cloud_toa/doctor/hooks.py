@@ -63,6 +63,9 @@ def attempt(datapath: Datapath, *, privileged: bool) -> list[Trial]:
         datapath: the sender or the receiver.
         privileged: whether the kernel would let us; else its refusal says nothing of
             the hook.
+
+    Raises:
+        ToaError: the shipped object can't be opened.
     """
     return [_attempt(datapath, hook, privileged) for hook in datapath.hooks]
 
@@ -79,8 +82,6 @@ def _attempt(datapath: Datapath, hook: Hook, privileged: bool) -> Trial:
         if not privileged:
             return Trial(hook, Verdict.NOT_ALLOWED)
         return Trial(hook, Verdict.REFUSED, reason(error.log) or str(error))
-    except ToaError as error:
-        return Trial(hook, Verdict.REFUSED, str(error))
     return Trial(hook, Verdict.LOADED)
 
 

@@ -61,11 +61,12 @@ class ToaMiddleware:
 
 def _client(receive: Receive) -> Client | None:
     transport = _transport(receive)
-    conn = None if transport is None else transport.get_extra_info("socket")
-    if conn is None:
+    if transport is None or (conn := transport.get_extra_info("socket")) is None:
         return None
+    # uvloop's transport for TLS can't be referenced weakly; the SSLObject can.
+    owner = transport.get_extra_info("ssl_object") or transport
     try:
-        return client_of(conn, owner=transport)
+        return client_of(conn, owner)
     except OSError:
         return None  # the client has hung up, and the socket is closed
 

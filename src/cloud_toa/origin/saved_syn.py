@@ -16,9 +16,11 @@ Rules:
   and in those that it forks (gunicorn's workers), not in those that it spawns.
 
 Limits: the option must be on the SYN, where this project's senders put it by
-default, except when the network seems to drop such SYNs (then the third packet
-alone has it). No SYN is kept of a connection that was made by a SYN cookie, under
-attack, or before `prepare`. The eBPF receiver knows those.
+default. They leave it off, and send it with the third packet alone, where the
+network seems to drop such SYNs and where Linux would take it for a Fast Open
+request (a client's port 63881 in kind 254). And no SYN is kept of a connection from
+before `prepare`, or made by a SYN cookie, under attack. The eBPF receiver knows
+the client in each of these cases.
 
 Sources: tcp(7); Linux, net/ipv4/tcp.c, ``TCP_SAVED_SYN`` (4.2 and later).
 """
@@ -114,7 +116,8 @@ def client_of(conn: Connection, owner: object | None = None) -> Client | None:
     Args:
         conn: a connection accepted from a listener that was prepared.
         owner: the object whose life the answer is kept for, where ``conn`` can't be
-            referenced weakly or comes and goes: with asyncio the transport.
+            referenced weakly or comes and goes: with asyncio the transport (or its
+            ``ssl_object``: uvloop's TLS transport can't be referenced weakly either).
 
     Returns:
         The client, its port in the host's byte order, or None in it where the

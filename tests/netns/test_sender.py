@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sender on the wire: which packets carry the option, and what it leaves alone."""
+
+import ctypes
+import socket
+from ipaddress import ip_address
+from itertools import chain, combinations
+from pathlib import Path
+
+import pytest
+
+import cloud_toa
+from cloud_toa.bpf import edge
+from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.demo.isolation import Namespace
+from cloud_toa.demo.lab import Lab, inside
+from cloud_toa.option import Client, Kinds, decode
+from cloud_toa.packet import FIN, SYN, Packet
+from tests.netns.conftest import receive
+from tests.netns.traffic import IP_TRANSPARENT, balancer, capture, listen, transparent, wait_until
+
+SERVER = ("10.9.0.2", 7000)
+SERVER6 = ("fd09::2", 7000)
+CLIENT = ("203.0.113.9", 4321)
+CLIENT6 = ("2001:db8:1::9", 4321)
+TCP_FASTOPEN_CONNECT = 30
+TCP_MD5SIG = 14
+
+
+def counters() -> dict[str, int]:
+    status = edge.status()
+    assert status is not None
+    return status.counters
+
+
+def marked(packet: Packet, kinds: Kinds | None = None) -> Client | None:
+    return decode(packet.options, kinds or Kinds()).client
+
+
+def place_of(packet: Packet) -> Where:
+    if packet.flags & SYN:
+        return Where.SYN
+    return Where.DATA if packet.payload < len(packet.data) else Where.ACK
+
+
+def converse(
+    lab: Lab, sender: Path, servers: Path, client: tuple[str, int] = CLIENT
+) -> list[Packet]:
+    """Connect, ask, get an answer, ask again, close; answer what the edge sent."""
+    with capture(lab) as cable:
+        with listen(lab, servers, SERVER) as listener, balancer(lab, sender, client) as sock:
+            sock.connect(SERVER)
+            with listener.accept()[0] as conn:
+                for word in (b"one", b"two"):
+                    sock.sendall(word)
+                    assert conn.recv(10) == word
+                    conn.sendall(word)
+                    assert sock.recv(10) == word
+            sock.close()
+        return cable.until(FIN)
+
+
+WHERES = [
+    Where(sum(places))
+    for places in chain.from_iterable(combinations(Where, size) for size in (1, 2, 3))
+]
+
+
+@pytest.mark.parametrize("where", WHERES, ids=str)
+def test_where_and_until_the_origin_answers(
+    lab: Lab, sender: Path, servers: Path, where: Where
+) -> None:
+    edge.attach([sender], EdgeSettings(where=where))
+    packets = converse(lab, sender, servers)
+    first_data = next(n for n, packet in enumerate(packets) if place_of(packet) is Where.DATA)
+    for number, packet in enumerate(packets):
+        expected = number <= first_data and place_of(packet) in where
+        assert (marked(packet) is not None) == expected, (number, packet)
+    now = counters()
+    assert (now["syn"], now["ack"], now["data"]) == tuple(int(place in where) for place in Where)
+
+
+def test_server_that_speaks_first(lab: Lab, sender: Path, servers: Path) -> None:
+    with capture(lab) as cable, listen(lab, servers, SERVER) as listener:
+        with balancer(lab, sender, CLIENT) as sock:
+            sock.connect(SERVER)
+            with listener.accept()[0] as conn:
+                conn.sendall(b"220 ready")
+                assert sock.recv(20) == b"220 ready"
+                sock.sendall(b"EHLO")
+                assert conn.recv(10) == b"EHLO"
+        packets = cable.until(FIN)
+    assert [marked(packet) is not None for packet in packets[:2]] == [True, True]
+    assert not any(map(marked, packets[2:]))
+
+
+@pytest.mark.parametrize(
+    ("kind_v4", "kind_v6", "client"), [(200, 253, CLIENT), (200, 253, CLIENT6), (252, 252, CLIENT6)]
+)
+def test_kinds_per_family(
+    lab: Lab, sender: Path, servers: Path, kind_v4: int, kind_v6: int, client: tuple[str, int]
+) -> None:
+    edge.attach([sender], EdgeSettings(kind_v4, kind_v6))
+    with capture(lab) as cable, listen(lab, servers, ("::", 7000)):
+        with balancer(lab, sender, client, family=6) as sock:
+            sock.connect((f"::ffff:{SERVER[0]}", SERVER[1]))
+            syn = next(cable.packets())
+    assert marked(syn, Kinds((kind_v4,), (kind_v6,))) == Client(ip_address(client[0]), client[1])
+    assert marked(syn) is None
+
+
+def test_middlebox_that_drops_unknown_options(lab: Lab, sender: Path, receiver: Path) -> None:
+    """A later SYN goes without, the connection is made, and the ACK carries the option."""
+    lab.origin.run("nft", "add table inet middlebox")
+    lab.origin.run("nft", "add chain inet middlebox in { type filter hook input priority 0; }")
+    lab.origin.run(
+        "nft", "add rule inet middlebox in tcp flags & (syn | ack) == syn "
+        "tcp option @254,0,8 254 counter drop",
+    )  # fmt: skip
+    with capture(lab) as cable, listen(lab, receiver, SERVER) as listener:
+        with balancer(lab, sender, CLIENT) as sock:
+            sock.connect(SERVER)
+            conn, peer = listener.accept()
+            conn.close()
+        packets = cable.until(FIN)
+    assert peer == CLIENT
+    syns = [packet for packet in packets if packet.flags & SYN]
+    assert [marked(syn) is not None for syn in syns] == [True, True, False]
+    assert marked(packets[len(syns)])
+    assert counters()["syn_without"] == 1
+    assert "packets 2" in lab.origin.run("nft", "list table inet middlebox")
+
+
+@pytest.mark.parametrize(
+    "client", [("203.0.113.9", 0xF989), ("195.217.1.2", 0xE2D4)], ids=["Fast Open", "SMC"]
+)
+def test_syn_that_linux_would_misread(
+    lab: Lab, sender: Path, receiver: Path, client: tuple[str, int]
+) -> None:
+    with capture(lab) as cable, listen(lab, receiver, SERVER) as listener:
+        with balancer(lab, sender, client) as sock:
+            sock.connect(SERVER)
+            conn, peer = listener.accept()
+            conn.close()
+        packets = cable.until(FIN)
+    assert peer == client
+    assert [marked(packet) is not None for packet in packets[:2]] == [False, True]
+    assert counters()["syn_magic"] == 1
+    # Under another kind it is a port like any other.
+    edge.attach([sender], EdgeSettings(200, 200))
+    receive(receiver, Kinds((200,), (200,)))
+    assert marked(converse(lab, sender, receiver, client)[0], Kinds((200,), (200,)))
+
+
+def test_no_room_is_counted_and_the_connection_made(lab: Lab, sender: Path, servers: Path) -> None:
+    """MD5 signatures, as between BGP speakers, leave less than 20 bytes."""
+
+    def sign(sock: socket.socket, peer: tuple[str, int]) -> None:
+        ip = ip_address(peer[0])
+        address = socket.AF_INET6.to_bytes(2, "little") + bytes(6) + ip.packed + bytes(4)
+        sock.setsockopt(
+            socket.IPPROTO_TCP,
+            TCP_MD5SIG,
+            address.ljust(128, b"\0") + bytes(2) + b"\3\0" + bytes(4) + b"key".ljust(80, b"\0"),
+        )
+
+    with listen(lab, servers, SERVER6) as listener:
+        sign(listener, ("fd09::1", 0))
+        with balancer(lab, sender, CLIENT6, family=6) as sock:
+            sign(sock, SERVER6)
+            sock.connect(SERVER6)
+            conn, peer = listener.accept()
+            with conn:
+                assert peer[0] == "fd09::1"
+                # The SYN has its MSS too; the ACK takes both options exactly.
+                now = counters()
+                assert (now["no_room"], now["syn"], now["ack"]) == (1, 0, 1)
+
+
+def test_no_packet_exceeds_the_mtu(lab: Lab, sender: Path, receiver: Path) -> None:
+    # Without it the kernel hands packets of 64 KB to the cable, to be cut there.
+    lab.edge.ip("link set to-origin gso_max_segs 1")
+    sent = 200_000
+    with capture(lab) as cable, listen(lab, receiver, SERVER) as listener:
+        with balancer(lab, sender, CLIENT) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            sock.connect(SERVER)
+            with listener.accept()[0] as conn:
+                sock.sendall(bytes(sent))
+                got = 0
+                while got < sent:
+                    got += len(conn.recv(65536))
+        packets = cable.until(FIN)
+    assert max(len(packet.data) for packet in packets) == 1500
+    carrying = [packet for packet in packets if place_of(packet) is Where.DATA and marked(packet)]
+    assert carrying
+    assert len(carrying[0].data) == 1500
+
+
+def test_client_without_port_is_not_sent(lab: Lab, sender: Path, servers: Path) -> None:
+    """HAProxy's 'usesrc clientip' names no port: connected from the edge, and counted."""
+    assert not any(map(marked, converse(lab, sender, servers, (CLIENT[0], 0))))
+    assert counters()["no_port"] == 1
+
+
+def test_transparent_switched_off_again(lab: Lab, sender: Path) -> None:
+    with inside(sender), lab.edge.entered(), socket.socket() as sock:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 0)
+        with pytest.raises(OSError, match="Cannot assign"):
+            sock.bind(CLIENT)
+
+
+def test_udp_stays_transparent(lab: Lab, sender: Path) -> None:
+    with inside(sender), lab.edge.entered(), socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        assert sock.getsockopt(socket.IPPROTO_IP, IP_TRANSPARENT) == 1
+        sock.bind(CLIENT)
+        assert sock.getsockname() == CLIENT
+
+
+def test_listener_on_no_address_keeps_its_port(lab: Lab, sender: Path) -> None:
+    with inside(sender), lab.edge.entered(), socket.socket() as sock:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        sock.bind(("", 8080))
+        assert sock.getsockname() == ("0.0.0.0", 8080)
+    assert counters()["wildcard"] == 1
+
+
+def test_sockets_that_name_nobody_are_left_alone(lab: Lab, sender: Path, servers: Path) -> None:
+    with capture(lab) as cable, listen(lab, servers, SERVER) as listener:
+        with balancer(lab, sender, None) as sock:
+            sock.bind(("10.9.0.1", 5555))
+            sock.connect(SERVER)
+            conn, peer = listener.accept()
+            conn.close()
+        packets = cable.until(FIN)
+    assert peer == ("10.9.0.1", 5555)
+    assert not any(map(marked, packets))
+    assert set(counters().values()) == {0}
+
+
+def test_source_bound_beside_a_named_client(lab: Lab, sender: Path, receiver: Path) -> None:
+    """Who names the client in one call may still choose the edge's address."""
+    lab.edge.ip("address add 10.9.0.50/24 dev to-origin")
+    receive(receiver, trust="10.9.0.50")
+    with listen(lab, receiver, SERVER) as listener, balancer(lab, sender, None) as sock:
+        cloud_toa.set_client(sock, CLIENT)
+        sock.bind(("10.9.0.50", 0))
+        sock.connect(SERVER)
+        conn, peer = listener.accept()
+        conn.close()
+    assert peer == CLIENT
+
+
+def test_long_option_values_pass(lab: Lab, sender: Path, receiver: Path) -> None:
+    """Where a cgroup has a program, the kernel refuses values over a page if it does not care."""
+    page = b"\1\0\0\0".ljust(8192, b"\0")
+    with balancer(lab, sender, None) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, page)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    with inside(receiver), lab.origin.entered(), socket.socket() as sock:
+        # Python's own getsockopt() takes no more than 1024.
+        value, length = ctypes.create_string_buffer(8192), ctypes.c_uint32(8192)
+        arguments = (socket.SOL_SOCKET, socket.SO_TYPE, value, ctypes.byref(length))
+        assert ctypes.CDLL(None).getsockopt(sock.fileno(), *arguments) == 0
+        assert value.raw[:4] == b"\1\0\0\0"
+
+
+def test_ports_are_per_origin(lab: Lab, sender: Path, servers: Path) -> None:
+    """More connections than the host has ports for, as the port is chosen at connect()."""
+    lab.edge.sysctl("net.ipv4.ip_local_port_range", "40000 40009")
+    listeners = [listen(lab, servers, (SERVER[0], 7000 + number)) for number in range(3)]
+    socks = []
+    for number in range(30):
+        sock = balancer(lab, sender, ("203.0.113.9", 1000 + number))
+        sock.connect((SERVER[0], 7000 + number % 3))
+        socks.append(sock)
+    for sock in chain(socks, listeners):
+        sock.close()
+
+
+def test_fast_open(lab: Lab, sender: Path, receiver: Path) -> None:
+    """A cookie takes 12 bytes of the SYN: an IPv4 option still fits, an IPv6 one waits."""
+    for host in (lab.edge, lab.origin):
+        host.sysctl("net.ipv4.tcp_fastopen", "3")
+    with listen(lab, receiver, ("::", 7000)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)
+        for _ in range(2):  # the first fetches the cookie, the second uses it
+            with balancer(lab, sender, CLIENT) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+                sock.connect(SERVER)
+                sock.sendall(b"early")
+                conn, peer = listener.accept()
+                with conn:
+                    assert conn.recv(10) == b"early"
+                assert (peer[0].removeprefix("::ffff:"), peer[1]) == CLIENT
+
+
+def test_load_balancer_in_a_container(lab: Lab, sender: Path, receiver: Path) -> None:
+    """A load balancer in a container: its network is its own, its cgroup is covered."""
+    container = Namespace("container")
+    container.ip(
+        "link add eth0 type veth peer name box netns edge",
+        "address add 10.10.0.2/24 dev eth0",
+        "link set eth0 up",
+    )
+    lab.edge.ip("address add 10.10.0.1/24 dev box", "link set box up")
+    container.ip("route add default via 10.10.0.1")
+    lab.edge.sysctl("net.ipv4.ip_forward", "1")
+    lab.origin.ip("route add 10.10.0.0/24 via 10.9.0.1")
+    receive(receiver, trust="10.10.0.2")
+    nested = sender / "container"
+    nested.mkdir()
+    try:
+        with listen(lab, receiver, SERVER) as listener:
+            with inside(nested), container.entered(), socket.socket() as sock:
+                transparent(sock, CLIENT)
+                sock.connect(SERVER)
+                conn, peer = listener.accept()
+                conn.close()
+        assert peer == CLIENT
+    finally:
+        container.remove()
+        wait_until(lambda: not (nested / "cgroup.procs").read_text())
+        nested.rmdir()

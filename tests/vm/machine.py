@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a command under another Debian kernel, in a virtual machine that sees this machine's files.
+
+The kernel's package is unpacked into a cache and never installed: /boot and
+/lib/modules stay untouched. The guest's root is the host's, read-only, under an
+overlay in the guest's memory, so whatever the command writes vanishes with the guest.
+Output and exit code come back over virtio ports. ``init`` is the guest's side.
+
+Needs Debian's qemu-system-x86, busybox-static and kmod. KVM is used where it works.
+"""
+
+import lzma
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+# Before these the guest can't see the host's files. Debian builds nearly all of them as modules.
+MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay")
+P9_OPTIONS = "trans=virtio,version=9p2000.L,access=any,msize=512000"
+# tsc: under emulation the kernel falls back to the HPET, a trap to QEMU for every reading of
+# the clock. panic: with QEMU's -no-reboot, a panic ends the machine at once.
+KERNEL_OPTIONS = "console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable nokaslr"
+NO_ANSWER = 125
+"""The exit code when the machine ended, or was ended for being late, without one."""
+
+
+class KernelUnavailableError(Exception):
+    """This distribution's packages have no such kernel."""
+
+
+def fetch_kernel(package: str, cache: Path) -> Path:
+    """Where the kernel that ``package`` (a linux-image meta-package) stands for is unpacked.
+
+    Raises:
+        KernelUnavailableError: apt knows no such package.
+    """
+    depends = subprocess.run(
+        ["apt-cache", "depends", package], stdout=subprocess.PIPE, text=True, check=False
+    ).stdout
+    concrete = next(
+        (word for word in depends.split() if word.startswith("linux-image-") and word != package),
+        None,
+    )
+    if concrete is None:
+        raise KernelUnavailableError(package)
+    version = concrete.removeprefix("linux-image-")
+    if (root := cache.resolve() / version).exists():
+        return root
+    cache.mkdir(parents=True, exist_ok=True)
+    # Renamed when complete: an interrupted download leaves nothing that looks like a kernel.
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        directory, new = Path(name), Path(name) / "root"
+        # The user _apt may not enter a temporary directory of ours.
+        apt_get = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
+        subprocess.run([*apt_get, "download", concrete], cwd=directory, check=True)
+        subprocess.run(["dpkg-deb", "-x", str(next(directory.glob("*.deb"))), str(new)], check=True)
+        subprocess.run(["depmod", "-b", str(new), version], check=True)
+        image = (new / f"boot/vmlinuz-{version}").read_bytes()
+        # 6.1 is packed with xz, four of an emulated boot's nine seconds; zstd, in 6.12, is quick.
+        xz = image.find(b"\xfd7zXZ\0")
+        unpacked = lzma.LZMADecompressor().decompress(image[xz:]) if xz >= 0 else image
+        (new / "kernel").write_bytes(unpacked)
+        new.rename(root)
+    return root
+
+
+def run_in_vm(root: Path, command: Sequence[str], timeout: float) -> tuple[int, str]:
+    """Boot the kernel unpacked in ``root``, run ``command``; answer its exit code and output.
+
+    ``timeout`` is in seconds, booting included.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        initramfs, log, answer = (Path(name, part) for part in ("initramfs", "log", "answer"))
+        _write_initramfs(initramfs, root, command)
+        process = subprocess.Popen(
+            _qemu(root, initramfs, log, answer), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            said = process.communicate()[0].decode(errors="replace")
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+        if status := answer.read_text() if answer.exists() else "":
+            return int(status), said
+        kernel_said = log.read_text(errors="replace")[-3000:] if log.exists() else ""
+        return NO_ANSWER, f"{said}\n(no answer from the machine; its kernel said)\n{kernel_said}"
+
+
+def _qemu(root: Path, initramfs: Path, log: Path, answer: Path) -> list[str]:
+    # setpriv: the machine ends with us even if we are killed.
+    qemu = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults"]
+    qemu += ["-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"]
+    qemu += ["-m", "2G", "-smp", "2"]
+    if _kvm_works():
+        qemu += ["-accel", "kvm", "-cpu", "host"]
+    else:
+        qemu += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    qemu += ["-kernel", str(root / "kernel"), "-initrd", str(initramfs)]
+    qemu += ["-append", KERNEL_OPTIONS, "-serial", f"file:{log}", "-device", "virtio-serial-pci"]
+    for number, path in enumerate(("/proc/self/fd/1", answer), 1):
+        qemu += ["-chardev", f"file,id=port{number},path={path}"]
+        qemu += ["-device", f"virtserialport,chardev=port{number},nr={number}"]
+    qemu += ["-fsdev", "local,id=root,path=/,security_model=none,multidevs=remap,readonly=on"]
+    return [*qemu, "-device", "virtio-9p-pci,fsdev=root,mount_tag=hostroot"]
+
+
+def _needed_modules(root: Path) -> Iterator[Path]:
+    """MODULES and what they depend on, in the order to load them in; built-in ones left out."""
+    show = ["modprobe", "-d", str(root), "-S", root.name, "-C", "/var/empty"]
+    lines = subprocess.run(
+        [*show, "--show-depends", "-a", *MODULES], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()
+    return (Path(at) for at in dict.fromkeys(line.split()[1] for line in lines if "insmod" in line))
+
+
+def _write_initramfs(image: Path, root: Path, command: Sequence[str]) -> None:
+    settings = {
+        "path": f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
+        "directory": str(Path.cwd()),
+        "modules": str(root / "lib/modules" / root.name),
+        "options": P9_OPTIONS,
+    }
+    tree = image.with_suffix(".d")
+    for directory in ("bin", "modules", "vm"):
+        (tree / directory).mkdir(parents=True)
+    lines = (f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
+    (tree / "vm/settings").write_text("".join(lines))
+    (tree / "vm/command").write_text(f"exec {shlex.join(command)}\n")
+    shutil.copy2("/bin/busybox", tree / "bin")
+    shutil.copy(Path(__file__).with_name("init"), tree / "init")
+    (tree / "init").chmod(0o755)
+    for number, module in enumerate(_needed_modules(root)):
+        # Busybox's insmod can't unpack.
+        content = module.read_bytes()
+        if module.suffix == ".xz":
+            content = lzma.decompress(content)
+        (tree / f"modules/{number:02}.ko").write_bytes(content)
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    with image.open("wb") as file:
+        cpio = ["busybox", "cpio", "-o", "-H", "newc"]
+        subprocess.run(cpio, cwd=tree, input=names.encode(), stdout=file, check=True)
+
+
+def _kvm_works() -> bool:
+    """Some virtual machines have a /dev/kvm that opens, then hangs: ask the processor too."""
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return os.access("/dev/kvm", os.R_OK | os.W_OK) and ("vmx" in flags or "svm" in flags)
