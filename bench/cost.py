@@ -22,7 +22,8 @@ from testbed import MODES, Testbed
 
 from cloud_toa.bpf import edge, libbpf, origin
 from cloud_toa.bpf.attachment import Datapath
-from cloud_toa.bpf.libbpf import Fd, Object, ProgramInfo
+from cloud_toa.bpf.libbpf import Fd, ProgramInfo
+from cloud_toa.bpf.object import Object
 from cloud_toa.demo.isolation import run
 from cloud_toa.errors import ToaError
 

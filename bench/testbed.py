@@ -19,15 +19,14 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings, OriginSettings
+from cloud_toa.demo.isolation import run
 from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, ORIGIN, Lab
 from cloud_toa.errors import ToaError
 from cloud_toa.trust import Trust
@@ -133,14 +132,10 @@ class Testbed:
 
     def __init__(self) -> None:
         require(PROGRAMS)
-        # In memory: a disk would be measured otherwise.
-        self._served = TemporaryDirectory(prefix="cloud-toa-bench-", dir="/dev/shm")
-        self.lab = Lab()
-        try:
-            self._start()
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as undo:
+            self.lab = undo.enter_context(Lab())
+            self._start(undo)
+            self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -155,27 +150,21 @@ class Testbed:
 
     def close(self) -> None:
         """Stop everything."""
-        edge.detach()
-        origin.detach()
-        self.lab.close()
-        self._served.cleanup()
+        self._undo.close()
 
     @contextmanager
     def ready(self, mode: Mode) -> Iterator[tuple[str, int]]:
         """Have the host as the mode wants it; yields the address where to connect."""
-        try:
+        with ExitStack() as undo:
             if mode.attached:
+                undo.callback(edge.detach)
+                undo.callback(origin.detach)
                 origin.attach([self.origin_cgroup], OriginSettings(Trust.parse([_edge_source()])))
                 edge.attach([self.edge_cgroup], EdgeSettings())
             if mode.rule:
                 self._rule("add", *mode.rule)
+                undo.callback(self._rule, "del", *mode.rule)
             yield EDGE[4], mode.port
-        finally:
-            if mode.rule:
-                self._rule("del", *mode.rule)
-            if mode.attached:
-                edge.detach()
-                origin.detach()
 
     def check(self, mode: Mode) -> None:
         """Ask the origin whom it sees.
@@ -203,7 +192,7 @@ class Testbed:
         clocks = (~process.pid << 3 | 2 for process in self._servers)
         return children.ru_utime + children.ru_stime + sum(map(time.clock_gettime, clocks))
 
-    def _start(self) -> None:
+    def _start(self, undo: ExitStack) -> None:
         lab = self.lab
         at_edge, at_origin = lab.cgroup("edge"), lab.cgroup("origin")
         self.edge_cgroup, self.origin_cgroup = at_edge, at_origin
@@ -216,8 +205,11 @@ class Testbed:
         for host in (lab.edge, lab.origin):
             host.run("ip", "route", "add", "local", "default", "dev", "lo", "table", _TABLE)
 
-        served = Path(self._served.name)
-        served.chmod(0o755)
+        # In memory, for a disk would be measured otherwise; and gone with this process's mounts.
+        served = lab.files / "served"
+        served.mkdir()
+        run("mount", "-t", "tmpfs", "cloud-toa", str(served))
+        undo.callback(run, "umount", "--lazy", str(served))
         with (served / "file").open("wb") as file:
             file.write(os.urandom(1 << 20) * (FILE_SIZE >> 20))
         nginx, haproxy = lab.files / "nginx.conf", lab.files / "haproxy.cfg"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cloud_toa.bpf import edge, libbpf
 from cloud_toa.bpf.attachment import Datapath
-from cloud_toa.bpf.libbpf import Object
+from cloud_toa.bpf.object import Object
 
 PINS = Path("/sys/fs/bpf/cloud-toa")
 _SOURCES = edge.DATAPATH.object.parent

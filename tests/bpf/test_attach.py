@@ -76,7 +76,7 @@ def test_other_settings_replace_the_programs(balancers: Path, servers: Path) -> 
     call("origin", "attach", "--cgroup", str(servers), "--trust", *TRUST, "--kinds-v4", "254,200")
     call("edge", "attach", "--cgroup", str(balancers))
     said = call("edge", "attach", "--cgroup", str(balancers), "--option-type-v4", "200")
-    assert said.out == "edge: running programs replaced by ones with these settings\n"
+    assert said.out == "edge: running programs replaced by ones with these settings, everywhere\n"
     status = edge.status()
     assert status is not None
     assert status.settings == EdgeSettings(200, 254, Where.SYN | Where.ACK | Where.DATA)

@@ -32,7 +32,8 @@ from pathlib import Path
 
 from cloud_toa.bpf import cgroup, libbpf
 from cloud_toa.bpf.datapath import Datapath, Hook
-from cloud_toa.bpf.libbpf import Fd, LoadError, Object
+from cloud_toa.bpf.libbpf import Fd
+from cloud_toa.bpf.object import LoadError, Object
 from cloud_toa.bpf.pinned import RODATA, Attached, Pinned
 from cloud_toa.errors import ToaError
 

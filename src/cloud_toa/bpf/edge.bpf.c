@@ -4,7 +4,7 @@
  * its own calls whom a connection to an origin is for, and put that client into
  * a TCP option of the handshake:
  *
- *   setsockopt(IP_TRANSPARENT)       edge_setopt  remembers the socket
+ *   setsockopt(IP_TRANSPARENT)       edge_setopt      remembers the socket
  *   bind(client)                     edge_bind4/6     keeps the client instead
  *   connect(origin)                  edge_sockops     writes the option
  *
@@ -64,11 +64,11 @@ struct counters {
 	__u64 syn; /* packets with the option, by what they are */
 	__u64 ack;
 	__u64 data;
-	__u64 syn_without; /* SYNs left without, after a retransmission without answer */
+	__u64 syn_without; /* SYNs left without, as two with the option had no answer */
 	__u64 syn_magic; /* SYNs left without: Linux would read a Fast Open or SMC request */
 	__u64 no_room; /* connections with a packet whose header had no room */
 	__u64 no_port; /* clients named without a port, which TOA can't carry */
-	__u64 wildcard; /* transparent sockets bound to no address: a TPROXY listener */
+	__u64 wildcard; /* transparent sockets bound to no client's address: TPROXY listeners */
 	__u64 unusable; /* clients named with an address that no client can have */
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
 };

@@ -8,10 +8,9 @@ Source: libbpf 1.0 and later (``bpf/libbpf.h``, ``bpf/bpf.h``), ``linux/bpf.h``.
 """
 
 import ctypes
-import errno
 import os
 from collections.abc import Iterator
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, Self
 
 from cloud_toa.errors import ToaError
 
-_NAME = "libbpf.so.1"
+NAME = "libbpf.so.1"
 
 
 class Fd:
@@ -132,138 +131,39 @@ class LinkInfo:
     cgroup_id: int
 
 
-class LoadError(ToaError):
-    """The kernel refused a program or a map; ``log`` is what libbpf and the verifier said."""
-
-    def __init__(self, message: str, log: str) -> None:
-        super().__init__(message)
-        self.log = log
-
-
-class Object:
-    """An object file of programs and maps: opened, adjusted, then loaded.
-
-    Raises:
-        ToaError: libbpf.so.1 is missing, or the file is no BPF object.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._lib = library()
-        _messages.clear()
-        self._object = self._lib.bpf_object__open_file(os.fsencode(path), None)
-        if not self._object:
-            raise ToaError(f"{path} is not a BPF object that {_NAME} can open: install again")
-
-    def close(self) -> None:
-        """Free the object; programs and maps live on where something holds them."""
-        if self._object:
-            self._lib.bpf_object__close(self._object)
-            self._object = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def set_settings(self, value: bytes) -> None:
-        """Fill .rodata, the programs' constants, before loading. Padded with zeros."""
-        rodata = self._map(".rodata")
-        size = c_size_t()
-        self._lib.bpf_map__initial_value(rodata, byref(size))
-        data = value.ljust(size.value, b"\0")
-        _check(self._lib.bpf_map__set_initial_value(rodata, data, len(data)))
-
-    def reuse_map(self, name: str, existing: Fd) -> None:
-        """Take this existing map for the one of that name, before loading."""
-        _check(self._lib.bpf_map__reuse_fd(self._map(name), existing.number))
-
-    def load(self) -> None:
-        """Have the kernel verify and take the programs and maps.
-
-        Raises:
-            LoadError: it did not.
-        """
-        code = self._lib.bpf_object__load(self._object)
-        if code:
-            log = "".join(_messages)
-            if -code == errno.EPERM:
-                raise LoadError(
-                    "the kernel does not let this user load eBPF programs: "
-                    "run as root with CAP_SYS_ADMIN (see cloud-toa doctor)",
-                    log,
-                )
-            raise LoadError(
-                f"kernel {os.uname().release} refused the eBPF programs "
-                f"({os.strerror(-code)}): see cloud-toa doctor",
-                log,
-            )
-
-    def program(self, name: str) -> Fd:
-        """A loaded program."""
-        found = self._lib.bpf_object__find_program_by_name(self._object, name.encode())
-        if not found:
-            raise ToaError(f"no program {name!r} in the object: install again")
-        return Fd(os.dup(self._lib.bpf_program__fd(found)))
-
-    def map(self, name: str) -> Fd:
-        """A loaded map."""
-        return Fd(os.dup(self._lib.bpf_map__fd(self._map(name))))
-
-    def map_sizes(self, name: str) -> tuple[int, int, int]:
-        """Type, key size and value size that the object wants of a map."""
-        found = self._map(name)
-        return (
-            self._lib.bpf_map__type(found),
-            self._lib.bpf_map__key_size(found),
-            self._lib.bpf_map__value_size(found),
-        )
-
-    def _map(self, name: str) -> Any:
-        found = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
-        if not found:
-            raise ToaError(f"no map {name!r} in the object: install again")
-        return found
-
-
 def link_cgroup(program: Fd, cgroup: int, attach_type: int) -> Fd:
     """Attach a program to a cgroup (an open directory), beside others'. Linux 5.7."""
-    return Fd(_check(library().bpf_link_create(program.number, cgroup, attach_type, None)))
+    return Fd(check(library().bpf_link_create(program.number, cgroup, attach_type, None)))
 
 
 def link_update(link: Fd, program: Fd) -> None:
     """Put another program in a link's place; no packet or call goes without. Linux 5.7."""
-    _check(library().bpf_link_update(link.number, program.number, None))
+    check(library().bpf_link_update(link.number, program.number, None))
 
 
 def link_detach(link: Fd) -> None:
     """Take a link's program off now, whoever still holds the link. Linux 5.9."""
-    _check(library().bpf_link_detach(link.number))
+    check(library().bpf_link_detach(link.number))
 
 
 def pin(fd: Fd, path: Path) -> None:
     """Give an object a name in bpffs, which keeps it when its process ends."""
-    _check(library().bpf_obj_pin(fd.number, os.fsencode(path)))
+    check(library().bpf_obj_pin(fd.number, os.fsencode(path)))
 
 
 def pinned(path: Path) -> Fd:
     """Open a pinned object."""
-    return Fd(_check(library().bpf_obj_get(os.fsencode(path))))
+    return Fd(check(library().bpf_obj_get(os.fsencode(path))))
 
 
 def program_by_id(number: int) -> Fd:
     """Open a program by its id."""
-    return Fd(_check(library().bpf_prog_get_fd_by_id(number)))
+    return Fd(check(library().bpf_prog_get_fd_by_id(number)))
 
 
 def map_by_id(number: int) -> Fd:
     """Open a map by its id."""
-    return Fd(_check(library().bpf_map_get_fd_by_id(number)))
+    return Fd(check(library().bpf_map_get_fd_by_id(number)))
 
 
 def program_info(program: Fd) -> ProgramInfo:
@@ -293,13 +193,13 @@ def link_info(link: Fd) -> LinkInfo:
 def lookup(fd: Fd, key: bytes, size: int) -> bytes:
     """A map's value for a key; ``size`` in bytes (all CPUs' together in a per-CPU map)."""
     value = ctypes.create_string_buffer(size)
-    _check(library().bpf_map_lookup_elem(fd.number, key, value))
+    check(library().bpf_map_lookup_elem(fd.number, key, value))
     return value.raw
 
 
 def update(fd: Fd, key: bytes, value: bytes) -> None:
     """Set a map's value for a key."""
-    _check(library().bpf_map_update_elem(fd.number, key, value, 0))
+    check(library().bpf_map_update_elem(fd.number, key, value, 0))
 
 
 def keys(fd: Fd, size: int) -> Iterator[bytes]:
@@ -313,7 +213,7 @@ def keys(fd: Fd, size: int) -> Iterator[bytes]:
 
 def possible_cpus() -> int:
     """How many values a per-CPU map has per key."""
-    return _check(library().libbpf_num_possible_cpus())
+    return check(library().libbpf_num_possible_cpus())
 
 
 @cache
@@ -324,10 +224,10 @@ def library() -> Any:
         ToaError: it is not installed.
     """
     try:
-        lib = ctypes.CDLL(_NAME, use_errno=True)
+        lib = ctypes.CDLL(NAME, use_errno=True)
     except OSError:
         raise ToaError(
-            f"{_NAME} is missing: apt-get install libbpf1 (Debian, Ubuntu) "
+            f"{NAME} is missing: apt-get install libbpf1 (Debian, Ubuntu) "
             "or dnf install libbpf (RHEL, Rocky)"
         ) from None
     for name, result, arguments in _SIGNATURES:
@@ -339,18 +239,24 @@ def library() -> Any:
 
 def _info(fd: Fd, info: Any) -> Any:
     size = c_uint32(ctypes.sizeof(info))
-    _check(library().bpf_obj_get_info_by_fd(fd.number, byref(info), byref(size)))
+    check(library().bpf_obj_get_info_by_fd(fd.number, byref(info), byref(size)))
     return info
 
 
-def _check(result: int) -> int:
-    # libbpf 1.x answers -errno.
+def check(result: int) -> int:
+    """The result of a call; libbpf 1.x answers -errno where it failed.
+
+    Raises:
+        OSError: it failed.
+    """
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
 
 
-_messages: list[str] = []
+messages: list[str] = []
+"""What libbpf had to say since it was last cleared; the verifier's words among it."""
+
 _libc = ctypes.CDLL(None)
 
 
@@ -359,7 +265,7 @@ def _keep(level: int, text: bytes, arguments: int) -> int:
     buffer = ctypes.create_string_buffer(16384)
     if level < 2:
         _libc.vsnprintf(buffer, c_size_t(len(buffer)), text, c_void_p(arguments))
-        _messages.append(buffer.value.decode(errors="replace"))
+        messages.append(buffer.value.decode(errors="replace"))
     return 0
 
 
@@ -371,9 +277,11 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
     ("bpf_object__open_file", c_void_p, [c_char_p, c_void_p]),
     ("bpf_object__load", c_int, [c_void_p]),
     ("bpf_object__close", None, [c_void_p]),
+    ("bpf_object__next_program", c_void_p, [c_void_p, c_void_p]),
     ("bpf_object__find_program_by_name", c_void_p, [c_void_p, c_char_p]),
     ("bpf_object__find_map_by_name", c_void_p, [c_void_p, c_char_p]),
     ("bpf_program__fd", c_int, [c_void_p]),
+    ("bpf_program__set_autoload", c_int, [c_void_p, c_bool]),
     ("bpf_map__fd", c_int, [c_void_p]),
     ("bpf_map__type", c_uint32, [c_void_p]),
     ("bpf_map__key_size", c_uint32, [c_void_p]),

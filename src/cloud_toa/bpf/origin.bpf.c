@@ -86,7 +86,7 @@ struct {
 /* In the order of origin.py's Counters. */
 struct counters {
 	__u64 found; /* connections whose client is known */
-	__u64 absent; /* connections without an option */
+	__u64 absent; /* connections that named nobody, or nobody usable */
 	__u64 untrusted; /* connections with an option from a source that is not listed */
 	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
 	__u64 duplicate; /* options behind the first, ignored */

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cloud_toa.bpf import libbpf
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
-from cloud_toa.bpf.libbpf import Object, ProgramInfo
+from cloud_toa.bpf.libbpf import ProgramInfo
+from cloud_toa.bpf.object import Object
 from cloud_toa.config import OriginSettings
 from cloud_toa.option import Kinds
 from cloud_toa.trust import IPNetwork, Trust

@@ -4,7 +4,6 @@
 Readers wait for nobody: what goes away under them counts as gone.
 """
 
-import os
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +17,8 @@ from cloud_toa.errors import ToaError
 
 RODATA = ".rodata"
 """A program's constants; libbpf puts the object's name before it."""
+
+_CAP_SYS_ADMIN = 1 << 21  # linux/capability.h
 
 
 class Attached:
@@ -55,12 +56,12 @@ class Pinned:
     """A datapath's programs on this host.
 
     Raises:
-        ToaError: not root, or bpffs is not mounted.
+        ToaError: no CAP_SYS_ADMIN, or bpffs is not mounted.
     """
 
     def __init__(self, datapath: Datapath) -> None:
-        if os.geteuid() != 0:
-            raise ToaError("this needs root: run it with sudo")
+        if not _privileged():
+            raise ToaError("this needs root with CAP_SYS_ADMIN: run it with sudo")
         self.datapath = datapath
         bpffs = cgroup.mount_point("bpf", "bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf")
         self._folder = bpffs / "cloud-toa" / datapath.name
@@ -110,3 +111,10 @@ class Pinned:
                     info = libbpf.program_info(program)
                     found[info.id] = info
         return list(found.values())
+
+
+def _privileged() -> bool:
+    """Programs and maps are opened by their ids, which CAP_BPF alone does not allow."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) & _CAP_SYS_ADMIN)

@@ -48,7 +48,13 @@ def add(verbs: Subparsers) -> None:
     )
     attach.set_defaults(run=_attach)
 
-    detach = actions.add_parser("detach", help="stop writing; connections go on")
+    detach = actions.add_parser(
+        "detach",
+        help="stop writing; connections go on",
+        description="Take the sender off. Take the transparent source out of the load balancer's "
+        "configuration first: without the sender it connects from the client's own address, to "
+        "which the origin has no way back.",
+    )
     report.add_cgroups(detach)
     detach.set_defaults(run=_detach)
 
@@ -65,7 +71,7 @@ def _attach(arguments: argparse.Namespace) -> int:
     )
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]
     report.outcome("edge", edge.attach(cgroups, settings), cgroups)
-    report.unit_hint("edge", arguments.cgroup)
+    report.unit_hint(arguments.cgroup)
     return 0
 
 

@@ -68,7 +68,7 @@ def _attach(arguments: argparse.Namespace) -> int:
     )
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or ["/"])]
     report.outcome("origin", origin.attach(cgroups, settings), cgroups)
-    report.unit_hint("origin", arguments.cgroup or [])
+    report.unit_hint(arguments.cgroup or [])
     return 0
 
 
@@ -82,7 +82,7 @@ def _status(arguments: argparse.Namespace) -> int:
     if status is None:
         return report.not_attached("origin", arguments.json)
     settings = {
-        "trust": str(status.settings.trust),
+        "trust": str(status.settings.trust).split(),
         "kinds_v4": list(status.settings.kinds.v4),
         "kinds_v6": list(status.settings.kinds.v6),
         "kinds_client_ip": list(status.settings.kinds.client_ip),

@@ -3,6 +3,9 @@
 
 import argparse
 import json
+import os
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,20 +52,23 @@ def outcome(datapath: str, changed: Outcome, asked: Sequence[Path]) -> None:
     for path in changed.attached:
         print(f"{datapath}: attached to {path}")
     if changed.replaced:
-        print(f"{datapath}: running programs replaced by ones with these settings")
+        print(f"{datapath}: running programs replaced by ones with these settings, everywhere")
     if not changed:
         print(f"{datapath}: already attached so, nothing changed: {' '.join(map(str, asked))}")
 
 
-def unit_hint(datapath: str, names: Iterable[str]) -> None:
+def unit_hint(names: Iterable[str]) -> None:
     """A unit gets a new cgroup each time it starts: say how to be attached then too."""
+    if "INVOCATION_ID" in os.environ:
+        return  # systemd runs us: somebody knows
     for name in names:
         if name.endswith(".service") and "/" not in name:
+            command = shlex.join([str(Path(sys.argv[0]).absolute()), *sys.argv[1:]])
             print(
-                f"{datapath}: {name} gets a new cgroup when it restarts; to attach that too, put\n"
+                f"{name} gets a new cgroup each time it starts; to attach that too, put\n"
                 f"  [Service]\n"
-                f"  ExecStartPre=+cloud-toa {datapath} attach --cgroup {name} ...\n"
-                f"into it (systemctl edit {name})"
+                f"  ExecStartPre=+{command}\n"
+                f"into it: systemctl edit {name}"
             )
 
 
@@ -106,8 +112,11 @@ def text(datapath: str, shown: dict[str, Any]) -> str:
         f"  {'cgroup':<16} {path or 'removed (detach forgets it)'}" for path in shown["cgroups"]
     ]
     for name, value in shown["settings"].items():
-        words = ",".join(map(str, value)) if isinstance(value, list) else value
-        lines.append(f"  {name.replace('_', '-'):<16} {words if words != '' else 'none'}")
+        if isinstance(value, bool):
+            words = "yes" if value else "no"
+        else:
+            words = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        lines.append(f"  {name.replace('_', '-'):<16} {words or 'none'}")
     lines.append("  counters")
     lines += [f"    {name:<14} {value}" for name, value in shown["counters"].items()]
     lines.append("  cost")

@@ -8,13 +8,12 @@ attached, and no connection meets it.
 
 import re
 from collections.abc import Sequence
-from ctypes import c_bool, c_void_p
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from cloud_toa.bpf import libbpf
-from cloud_toa.bpf.attachment import Datapath, Hook
-from cloud_toa.bpf.libbpf import LoadError, Object
+from cloud_toa.bpf.datapath import Datapath, Hook
+from cloud_toa.bpf.object import LoadError, Object
 from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, Remedy, absent, there
 from cloud_toa.errors import ToaError
@@ -38,24 +37,6 @@ class Trial:
     reason: str = ""
 
 
-class _Alone(Object):
-    """A datapath's object of which one program alone is loaded."""
-
-    def __init__(self, datapath: Datapath, program: str) -> None:
-        super().__init__(datapath.object)
-        for hook in datapath.hooks:
-            found = c_void_p(self._find(hook.program))
-            self._lib.bpf_program__set_autoload(found, c_bool(hook.program == program))
-        # With a setting off, the verifier skips what it governs: here it shall see all.
-        self.set_settings(b"\xff" * self.map_sizes(".rodata")[2])
-
-    def _find(self, program: str) -> int:
-        found = self._lib.bpf_object__find_program_by_name(self._object, program.encode())
-        if not found:
-            raise ToaError(f"no program {program!r} in the object: install again")
-        return int(found)
-
-
 def attempt(datapath: Datapath, *, privileged: bool) -> list[Trial]:
     """Try each of a datapath's hooks.
 
@@ -76,7 +57,10 @@ def _attempt(datapath: Datapath, hook: Hook, privileged: bool) -> Trial:
     except ToaError:
         return Trial(hook, Verdict.NO_LIBBPF)
     try:
-        with _Alone(datapath, hook.program) as loading:
+        with Object(datapath.object) as loading:
+            loading.only(hook.program)
+            # With a setting off, the verifier skips what it governs: here it shall see all.
+            loading.set_settings(b"\xff" * loading.map_sizes(".rodata")[2])
             loading.load()
     except LoadError as error:
         if not privileged:

@@ -80,9 +80,4 @@ NFQUEUE = Remedy(
     "modprobe nft_queue || { dnf install kernel-modules-$(uname -r) && modprobe nft_queue; }",
 )
 
-_BUILD_MODULE = "make -C kmod && insmod kmod/toa.ko"
-MODULE = Remedy(
-    f"apt-get install build-essential linux-headers-$(uname -r) && {_BUILD_MODULE}",
-    f"dnf install gcc make elfutils-libelf-devel kernel-devel-$(uname -r) && {_BUILD_MODULE}",
-)
 UNLOAD_MODULE = both("rmmod toa")
