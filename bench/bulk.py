@@ -40,14 +40,21 @@ def main() -> int:
         for streams in map(int, asked.streams.split(",")):
 
             def measure(address: tuple[str, int], streams: int = streams) -> Sample:
-                return {"gbits": download(testbed, address, streams, asked.seconds)}
+                before = testbed.cpu_time()
+                rate = download(testbed, address, streams, asked.seconds)
+                used = testbed.cpu_time() - before
+                share = asked.seconds / (asked.seconds + _SETTLE)
+                return {"gbits": rate, "cpu": used * share / (rate * asked.seconds / 8)}
 
             measured[streams] = alternate(testbed, asked.modes, asked.rounds, measure)
+    quantities = {"cpu": "CPU s/GB"}
     print(report.describe(machine))
     for streams, rounds in measured.items():
         unit = f"Gbit/s by {streams} stream{'s' if streams > 1 else ''}"
         print()
-        print(report.comparison(rounds, asked.modes, "gbits", unit, {}).text(asked.markdown))
+        print(
+            report.comparison(rounds, asked.modes, "gbits", unit, quantities).text(asked.markdown)
+        )
     report.keep(asked.json, {"machine": machine, "rounds": measured})
     return 0
 

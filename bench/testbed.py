@@ -183,14 +183,15 @@ class Testbed:
             raise ToaError(f"mode {mode.name} does not work: the origin sees {' '.join(shown)}")
 
     def cpu_time(self) -> float:
-        """Seconds of processor time that the servers and all finished clients have used.
+        """Seconds of processor time that servers, clients that ended, and we have used.
 
         What the kernel does for a packet, to its receiver's end, counts for who sent it.
         """
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         # As clock_getcpuclockid(3) makes it: the clock of another process, all threads.
         clocks = (~process.pid << 3 | 2 for process in self._servers)
-        return children.ru_utime + children.ru_stime + sum(map(time.clock_gettime, clocks))
+        ours = time.process_time() + children.ru_utime + children.ru_stime
+        return ours + sum(map(time.clock_gettime, clocks))
 
     def _start(self, undo: ExitStack) -> None:
         lab = self.lab
