@@ -33,10 +33,10 @@ def main() -> int:
         "--streams", default="1,4", metavar="N,N", help="connections at a time (default 1,4)"
     )
     asked = parser.parse_args()
-    machine = report.facts()
     isolate()
     measured = {}
     with Testbed() as testbed:
+        machine = report.facts()
         for streams in map(int, asked.streams.split(",")):
 
             def measure(address: tuple[str, int], streams: int = streams) -> Sample:

@@ -29,9 +29,9 @@ def main() -> int:
     parser = report.arguments("Short connections per second, by the way to name the client.")
     parser.add_argument("--no-cost", action="store_true", help="leave out what eBPF costs")
     asked = parser.parse_args()
-    machine = report.facts()
     isolate()
     with Testbed() as testbed:
+        machine = report.facts()
 
         def measure(address: tuple[str, int]) -> Sample:
             return load(testbed, address, asked.seconds)

@@ -17,6 +17,7 @@ Plain means plain: eBPF is attached for the rounds that need it and taken off ag
 import os
 import resource
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -85,7 +86,6 @@ _CLIENT = ("203.0.113.7", 40007)
 
 _HAPROXY = f"""
 global
-  nbthread 1
   maxconn 4000
 defaults
   mode tcp
@@ -111,7 +111,8 @@ _NGINX = """
 daemon off; master_process off; error_log stderr; pid %(files)s/nginx.pid;
 events { worker_connections 8192; }
 http {
-  access_log off;
+  # As the Debian package has it: a log line for each request, and a page from a file.
+  access_log %(files)s/access.log;
   sendfile on;
   keepalive_requests 1000000;
   server {
@@ -120,7 +121,6 @@ http {
     set_real_ip_from %(edge)s;
     real_ip_header proxy_protocol;
     root %(served)s;
-    location = / { return 200 "hello\\n"; }
     location = /client { return 200 "$remote_addr $remote_port\\n"; }
   }
 }
@@ -132,6 +132,8 @@ class Testbed:
 
     def __init__(self) -> None:
         require(PROGRAMS)
+        # A benchmark is often run under a time limit: ended so, it cleans up as well.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ExitStack() as undo:
             self.lab = undo.enter_context(Lab())
             self._start(undo)
@@ -211,6 +213,7 @@ class Testbed:
         served.mkdir()
         run("mount", "-t", "tmpfs", "cloud-toa", str(served))
         undo.callback(run, "umount", "--lazy", str(served))
+        shutil.copy("/usr/share/nginx/html/index.html", served)
         with (served / "file").open("wb") as file:
             file.write(os.urandom(1 << 20) * (FILE_SIZE >> 20))
         nginx, haproxy = lab.files / "nginx.conf", lab.files / "haproxy.cfg"
