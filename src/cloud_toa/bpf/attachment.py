@@ -124,7 +124,8 @@ class Attachments(Pinned):
 
     def _load(self, loading: Object) -> None:
         try:
-            loading.load()
+            with cgroup.at_root():
+                loading.load()
         except LoadError as error:
             for hook in self.datapath.hooks:
                 if re.search(rf"prog '{hook.program}'.*(Invalid argument|EINVAL)", error.log):

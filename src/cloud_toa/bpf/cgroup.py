@@ -7,12 +7,13 @@ of its directory (Linux 5.5 and later, 64-bit).
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cloud_toa.errors import ToaError
 
 _MOUNTS = Path("/proc/self/mounts")
+_OURS = Path("/proc/self/cgroup")
 _UNITS = (".service", ".slice", ".scope")
 
 
@@ -76,6 +77,40 @@ def opened(path: Path) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
+
+
+@contextmanager
+def at_root() -> Iterator[None]:
+    """Be in the root memory cgroup, as far as we may.
+
+    What a map allocates is charged to the memory cgroup that its maker was in. Sockets of
+    the whole host would be charged to an administrator's session, or to a service that may
+    run into its limit; and charging takes time for every connection.
+    """
+    homes = [line.split(":", 2) for line in _OURS.read_text().splitlines()]
+    before: list[tuple[Path, str]] = []
+    for _, controllers, home in homes:
+        top = _hierarchy(controllers)
+        if top is not None and home != "/":
+            with suppress(OSError):  # a container sees no root but its own
+                (top / "cgroup.procs").write_text("0")
+                before.append((top, home))
+    try:
+        yield
+    finally:
+        for top, home in before:
+            (top / home.lstrip("/") / "cgroup.procs").write_text("0")
+
+
+def _hierarchy(controllers: str) -> Path | None:
+    """Where the hierarchy that may count memory is mounted: version 2, or version 1's memory."""
+    for line in _MOUNTS.read_text().splitlines():
+        _, place, kind, options, *_ = line.split()
+        if (kind == "cgroup2" and controllers == "") or (
+            kind == "cgroup" and "memory" in controllers.split(",") and "memory" in options
+        ):
+            return Path(place)
+    return None
 
 
 def identity(path: Path) -> int:
