@@ -6,9 +6,13 @@ The kernel's package is unpacked into a cache and never installed: /boot and
 overlay in the guest's memory, so whatever the command writes vanishes with the guest.
 Output and exit code come back over virtio ports. ``init`` is the guest's side.
 
+``python -m tests.vm.machine`` fetches the kernels, which the tests can't: they have no
+network but their own.
+
 Needs Debian's qemu-system-x86, busybox-static and kmod. KVM is used where it works.
 """
 
+import contextlib
 import lzma
 import os
 import shlex
@@ -18,6 +22,11 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+KERNELS = {"linux-image-amd64": "6.1", "linux-image-6.12-amd64": "6.12"}
+"""Packages, and the kernel that each stands for in Debian 12."""
+
+CACHE = Path(__file__).parents[2] / ".cache/kernels"
 
 # Before these the guest can't see the host's files. Debian builds nearly all of them as modules.
 MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay")
@@ -33,7 +42,7 @@ class KernelUnavailableError(Exception):
     """This distribution's packages have no such kernel."""
 
 
-def fetch_kernel(package: str, cache: Path) -> Path:
+def kernel(package: str) -> Path:
     """Where the kernel that ``package`` (a linux-image meta-package) stands for is unpacked.
 
     Raises:
@@ -48,16 +57,21 @@ def fetch_kernel(package: str, cache: Path) -> Path:
     )
     if concrete is None:
         raise KernelUnavailableError(package)
-    version = concrete.removeprefix("linux-image-")
-    if (root := cache.resolve() / version).exists():
-        return root
-    cache.mkdir(parents=True, exist_ok=True)
+    return CACHE / concrete.removeprefix("linux-image-")
+
+
+def fetch(root: Path) -> None:
+    """Download and unpack a kernel where `kernel` says it is; nothing to do if it is there."""
+    version = root.name
+    if root.exists():
+        return
+    CACHE.mkdir(parents=True, exist_ok=True)
     # Renamed when complete: an interrupted download leaves nothing that looks like a kernel.
-    with tempfile.TemporaryDirectory(dir=cache) as name:
+    with tempfile.TemporaryDirectory(dir=CACHE) as name:
         directory, new = Path(name), Path(name) / "root"
         # The user _apt may not enter a temporary directory of ours.
         apt_get = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
-        subprocess.run([*apt_get, "download", concrete], cwd=directory, check=True)
+        subprocess.run([*apt_get, "download", f"linux-image-{version}"], cwd=directory, check=True)
         subprocess.run(["dpkg-deb", "-x", str(next(directory.glob("*.deb"))), str(new)], check=True)
         subprocess.run(["depmod", "-b", str(new), version], check=True)
         image = (new / f"boot/vmlinuz-{version}").read_bytes()
@@ -66,7 +80,6 @@ def fetch_kernel(package: str, cache: Path) -> Path:
         unpacked = lzma.LZMADecompressor().decompress(image[xz:]) if xz >= 0 else image
         (new / "kernel").write_bytes(unpacked)
         new.rename(root)
-    return root
 
 
 def run_in_vm(root: Path, command: Sequence[str], timeout: float) -> tuple[int, str]:
@@ -155,3 +168,9 @@ def _kvm_works() -> bool:
     """Some virtual machines have a /dev/kvm that opens, then hangs: ask the processor too."""
     flags = Path("/proc/cpuinfo").read_text().split()
     return os.access("/dev/kvm", os.R_OK | os.W_OK) and ("vmx" in flags or "svm" in flags)
+
+
+if __name__ == "__main__":
+    for package in KERNELS:
+        with contextlib.suppress(KernelUnavailableError):  # its test says so
+            fetch(kernel(package))

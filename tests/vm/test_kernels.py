@@ -8,15 +8,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.vm.machine import KernelUnavailableError, fetch_kernel, run_in_vm
-
-CACHE = Path(__file__).parents[2] / ".cache/kernels"
-KERNELS = {"linux-image-amd64": "6.1", "linux-image-6.12-amd64": "6.12"}
-"""Packages, and the kernel that each stands for in Debian 12."""
+from tests.vm.machine import KERNELS, KernelUnavailableError, kernel, run_in_vm
 
 MATRIX = [f"tests/netns/test_{name}.py" for name in ("main_job", "sender", "receiver", "vectors")]
 PATIENCE = 1800.0
@@ -32,7 +27,8 @@ def runs() -> Iterator[Runs]:
 
 
 def _run(package: str) -> tuple[str, int, str]:
-    root = fetch_kernel(package, CACHE)
+    root = kernel(package)
+    assert root.exists(), f"{root} is missing: scripts/test fetches it (python -m tests.vm.machine)"
     # The guest's own bytecode would vanish with it: no cache either.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *MATRIX]
     return root.name, *run_in_vm(root, command, PATIENCE)

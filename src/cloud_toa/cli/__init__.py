@@ -6,6 +6,7 @@ line on standard error says what and the remedy, and nothing was changed).
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader, such as head, has seen enough.
-        sys.stderr.close()
+        # The reader, such as head, has seen enough. What is still buffered goes nowhere, else
+        # Python would complain of it at the end, and exit with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
