@@ -10,7 +10,7 @@ from cloud_toa.trust import Trust
 
 
 class Where(IntFlag):
-    """The packets of a connection that get the option (values as in edge.bpf.c)."""
+    """The packets of a connection that get the option (values as in edge_maps.h)."""
 
     SYN = 1
     ACK = 2

@@ -39,7 +39,7 @@ COUNTERS = (
     "unusable",
     "no_memory",
 )
-"""Names of ``struct counters`` in edge.bpf.c, which says what each counts."""
+"""Names of ``struct counters`` in edge_maps.h, which says what each counts."""
 
 
 @dataclass(frozen=True)

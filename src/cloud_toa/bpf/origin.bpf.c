@@ -16,92 +16,20 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "toa.h"
+#include "origin_maps.h"
+#include "origin_search.h"
 
 #define AF_UNSPEC 0
 #define AF_INET 2
 #define AF_INET6 10
 #define SOL_IP 0
-#define SOL_TCP 6
 #define SOCK_STREAM 1
 #define TCP_SAVE_SYN 27 /* linux/tcp.h; its include chain wants libc */
-#define TCP_HEADER_LEN 20
 #define EINVAL 22
 #define EFAULT 14
 
 /* The kernel shows a program at most a page of an option's value. */
 #define OPTVAL_VISIBLE 4096
-
-/* NOP, NOP, timestamps: how Linux opens the options of every packet. */
-#define TIMESTAMPS 0x0101080a
-#define TIMESTAMPS_LEN 12
-
-/* Settings are compiled in when the program is loaded: other settings, other programs. */
-const volatile struct {
-	__u8 layouts[256]; /* by kind: TOA_LAYOUT_* */
-	__u8 trust_any;
-	__u8 save_syn;
-} settings = {};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct toa_client);
-} clients SEC(".maps");
-
-/*
- * A copy of one packet's options while they are walked. Linux 5.10 takes no
- * variable index into the stack, and a per-CPU buffer could be overwritten by a
- * packet that interrupts; what belongs to a locked socket can't.
- */
-struct scratch {
-	__u32 length;
-	enum toa_verdict verdict;
-	struct toa_client client;
-	__u8 options[64 + TOA_V6_LEN]; /* an index of 6 bits, and what is read from there */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct scratch);
-} scratches SEC(".maps");
-
-/* Networks of edges, IPv4 as ::ffff:a.b.c.d. */
-struct trust_key {
-	__u32 prefixlen;
-	__be32 ip[4];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, struct trust_key);
-	__type(value, __u8);
-} trust SEC(".maps");
-
-/* In the order of origin.py's Counters. */
-struct counters {
-	__u64 found; /* connections whose client is known */
-	__u64 absent; /* connections that named nobody, or nobody usable */
-	__u64 untrusted; /* connections with an option from a source that is not listed */
-	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
-	__u64 duplicate; /* options behind the first, ignored */
-	__u64 unusable; /* options with an address or port that no client can have */
-	__u64 late; /* of the found: those that came with the first data only */
-	__u64 saved_syn; /* of the found: those that came with the SYN only */
-	__u64 no_memory; /* sockets that the kernel had no memory to remember */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counters);
-} counters SEC(".maps");
 
 static __always_inline int trusted(struct bpf_sock_ops *ctx)
 {
@@ -120,148 +48,6 @@ static __always_inline int trusted(struct bpf_sock_ops *ctx)
 		key.ip[3] = ctx->remote_ip6[3];
 	}
 	return bpf_map_lookup_elem(&trust, &key) != 0;
-}
-
-/* Count what is wrong with an option, and say what it means for the search. */
-static __always_inline enum toa_verdict judge(enum toa_verdict verdict, struct counters *count)
-{
-	if (verdict == TOA_MALFORMED) {
-		count->malformed++;
-		return TOA_SKIP;
-	}
-	if (verdict == TOA_UNUSABLE)
-		count->unusable++;
-	return verdict;
-}
-
-/*
- * One step of the walk: read the option at `at` of the socket's scratch; answer
- * where the next one is, past the end when there is none. Not static: so the
- * verifier goes through it once and not once per step.
- */
-__attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
-{
-	struct toa_client client = {};
-	struct scratch *scratch;
-	struct counters *count;
-	__u32 only = 0, size;
-	struct bpf_sock *sk;
-	__u8 *option;
-
-	sk = ctx->sk;
-	if (!sk)
-		return TCP_OPTIONS_MAX;
-	scratch = bpf_sk_storage_get(&scratches, sk, 0, 0);
-	count = bpf_map_lookup_elem(&counters, &only);
-	if (!scratch || !count || at >= scratch->length)
-		return TCP_OPTIONS_MAX;
-	option = scratch->options + (at & 63);
-	if (option[0] == TCP_OPTION_END)
-		return TCP_OPTIONS_MAX;
-	if (option[0] == TCP_OPTION_NOP)
-		return at + 1;
-	size = option[1];
-	if (size < 2 || at + size > scratch->length) {
-		count->malformed++;
-		return TCP_OPTIONS_MAX;
-	}
-	switch (judge(toa_read(option, size, settings.layouts[option[0]], &client), count)) {
-	case TOA_FOUND:
-		if (scratch->verdict == TOA_FOUND)
-			count->duplicate++;
-		else
-			scratch->client = client;
-		scratch->verdict = TOA_FOUND;
-		return at + size;
-	case TOA_UNUSABLE:
-		/* An edge that names such a client has none to name: nothing behind it counts. */
-		if (scratch->verdict != TOA_FOUND)
-			scratch->verdict = TOA_UNUSABLE;
-		return TCP_OPTIONS_MAX;
-	default:
-		return at + size;
-	}
-}
-
-/* Walk the scratch kind by kind and forget it: the first client wins. */
-static __always_inline enum toa_verdict walk(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
-				struct scratch *scratch, struct toa_client *client)
-{
-	enum toa_verdict verdict;
-	__u32 at = 0;
-
-	_Pragma("clang loop unroll(disable)")
-	for (int i = 0; i < TCP_OPTIONS_MAX && at < TCP_OPTIONS_MAX; i++)
-		at = step(ctx, at);
-	*client = scratch->client;
-	verdict = scratch->verdict;
-	bpf_sk_storage_delete(&scratches, sk);
-	return verdict;
-}
-
-/* The client in the options of the packet at hand; the usual ones are seen at a glance. */
-static __always_inline enum toa_verdict
-find_in_packet(struct bpf_sock_ops *ctx, struct toa_client *client, struct counters *count)
-{
-	__u8 *options = ctx->skb_data + TCP_HEADER_LEN, *end = ctx->skb_data_end;
-	struct scratch *scratch;
-	struct bpf_sock *sk;
-	__u8 *option, layouts;
-
-	option = options;
-	if (options + TIMESTAMPS_LEN <= end && *(__be32 *)options == TOA_BE32(TIMESTAMPS))
-		option += TIMESTAMPS_LEN;
-	if (option >= end)
-		return TOA_SKIP;
-	if (option + TOA_V4_LEN <= end) {
-		layouts = settings.layouts[option[0]];
-		if (layouts && option[1] == TOA_V4_LEN && option + TOA_V4_LEN + 1 > end)
-			return judge(toa_read(option, TOA_V4_LEN, layouts, client), count);
-		if (layouts && option[1] == TOA_V6_LEN && option + TOA_V6_LEN <= end &&
-		    option + TOA_V6_LEN + 1 > end)
-			return judge(toa_read(option, TOA_V6_LEN, layouts, client), count);
-	}
-
-	sk = ctx->sk;
-	if (!sk)
-		return TOA_SKIP;
-	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!scratch) {
-		count->no_memory++;
-		return TOA_SKIP;
-	}
-	for (int at = 0; at < TCP_OPTIONS_MAX; at += 4) {
-		if (options + at + 4 > end)
-			break;
-		*(__u32 *)(scratch->options + at) = *(__u32 *)(options + at);
-		scratch->length = at + 4;
-	}
-	return walk(ctx, sk, scratch, client);
-}
-
-/* The client in the options of the SYN, where the kernel has kept it. */
-static __always_inline enum toa_verdict
-find_in_syn(struct bpf_sock_ops *ctx, struct toa_client *client, struct counters *count)
-{
-	__u8 header[TCP_HEADER_LEN + TCP_OPTIONS_MAX] __attribute__((aligned(8))) = {};
-	struct scratch *scratch;
-	struct bpf_sock *sk;
-	int length;
-
-	length = bpf_getsockopt(ctx, SOL_TCP, TCP_BPF_SYN, header, sizeof(header));
-	if (length <= TCP_HEADER_LEN)
-		return TOA_SKIP;
-	sk = ctx->sk;
-	if (!sk)
-		return TOA_SKIP;
-	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!scratch) {
-		count->no_memory++;
-		return TOA_SKIP;
-	}
-	__builtin_memcpy(scratch->options, header + TCP_HEADER_LEN, TCP_OPTIONS_MAX);
-	scratch->length = length - TCP_HEADER_LEN;
-	return walk(ctx, sk, scratch, client);
 }
 
 /* Keep what a trusted source says. True: the connection's client is known now. */

@@ -42,7 +42,7 @@ COUNTERS = (
     "saved_syn",
     "no_memory",
 )
-"""Names of ``struct counters`` in origin.bpf.c, which says what each counts."""
+"""Names of ``struct counters`` in origin_maps.h, which says what each counts."""
 
 _V4, _V6, _CLIENT_IP = 1, 2, 4
 _MAPPED = int(IPv6Address("::ffff:0:0"))

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause */
+/*
+ * What the sender's programs share: settings, senders and counters.
+ */
+#ifndef CLOUD_TOA_EDGE_MAPS_H
+#define CLOUD_TOA_EDGE_MAPS_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+
+#include "toa.h"
+
+#define WHERE_SYN 1
+#define WHERE_ACK 2
+#define WHERE_DATA 4
+
+/* Settings are compiled in when the program is loaded: other settings, other programs. */
+const volatile struct {
+	__u8 kind_v4;
+	__u8 kind_v6;
+	__u8 where;
+} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA };
+
+/* One per socket of the load balancer that was made transparent or named its client. */
+struct sender {
+	struct toa_option option; /* as on the wire; length 0 until a client is known */
+	__u8 transparent; /* the next bind() names the client */
+	__u8 after_syn; /* a packet after the SYN has had its chance */
+	__u8 no_room; /* counted once a connection */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sender);
+} senders SEC(".maps");
+
+/* In the order of edge.py's COUNTERS. */
+struct counters {
+	__u64 clients; /* clients that the load balancer named */
+	__u64 connections; /* connections begun for one of them */
+	__u64 syn; /* packets with the option, by what they are */
+	__u64 ack;
+	__u64 data;
+	__u64 syn_without; /* SYNs left without, as two with the option had no answer */
+	__u64 syn_magic; /* SYNs left without: Linux would read a Fast Open or SMC request */
+	__u64 no_room; /* connections with a packet whose header had no room */
+	__u64 no_port; /* clients named without a port, which TOA can't carry */
+	__u64 wildcard; /* transparent sockets bound to no client's address: TPROXY listeners */
+	__u64 unusable; /* clients named with an address that no client can have */
+	__u64 no_memory; /* sockets that the kernel had no memory to remember */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counters SEC(".maps");
+
+#define COUNT(what)                                                              \
+	do {                                                                     \
+		__u32 only = 0;                                                  \
+		struct counters *now = bpf_map_lookup_elem(&counters, &only);    \
+		if (now)                                                         \
+			now->what++;                                             \
+	} while (0)
+
+#endif
