@@ -10,6 +10,7 @@ its own in the same two processes, so that nothing but the mode differs::
     go-mmproxy   HAProxy, send-proxy-v2 -> go-mmproxy -> nginx :8001 on loopback
     idle         as plain, with eBPF attached that has nothing to do
     transparent  as toa, but by IP_TRANSPARENT and policy routing instead of eBPF
+    floor        as transparent, with programs at TOA's hooks that do nothing, as often
 
 Plain means plain: eBPF is attached for the rounds that need it and taken off again.
 """
@@ -25,6 +26,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import noop
+
 from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings, OriginSettings
 from cloud_toa.demo.isolation import run
@@ -36,12 +39,16 @@ from cloud_toa.trust import Trust
 _TABLE = "100"
 
 
+_TO_HAPROXY = ("edge", "iif", "to-origin", "table", _TABLE)
+
+
 @dataclass(frozen=True)
 class Mode:
     """A way to tell the origin who the client is.
 
     ``port`` is HAProxy's for it, ``seen`` whether the origin sees the client, ``attached``
-    whether by eBPF, ``rule`` the policy routing it needs: a host, and an ``ip rule``.
+    whether by eBPF, ``rule`` the policy routing it needs: a host, and an ``ip rule``;
+    ``floor`` whether programs that do nothing are attached.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Mode:
     seen: bool = True
     attached: bool = False
     rule: tuple[str, ...] = ()
+    floor: bool = False
 
 
 MODES = {
@@ -71,8 +79,9 @@ MODES = {
             "transparent",
             8002,
             "IP_TRANSPARENT + routing",
-            rule=("edge", "iif", "to-origin", "table", _TABLE),
+            rule=_TO_HAPROXY,
         ),
+        Mode("floor", 8002, "programs that do nothing", rule=_TO_HAPROXY, floor=True),
     )
 }
 
@@ -163,6 +172,9 @@ class Testbed:
                 undo.callback(origin.detach)
                 origin.attach([self.origin_cgroup], OriginSettings(Trust.parse([_edge_source()])))
                 edge.attach([self.edge_cgroup], EdgeSettings())
+            if mode.floor:
+                at = (self.edge_cgroup, self.origin_cgroup)
+                undo.enter_context(noop.attached(*at, noop.SAME_CALLS))
             if mode.rule:
                 self._rule("add", *mode.rule)
                 undo.callback(self._rule, "del", *mode.rule)
