@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cloud_toa
-from cloud_toa.bpf import edge
+from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings, Where
 from cloud_toa.demo.isolation import Namespace
 from cloud_toa.demo.lab import Lab, inside
@@ -324,3 +324,32 @@ def test_load_balancer_in_a_container(lab: Lab, sender: Path, receiver: Path) ->
         container.remove()
         wait_until(lambda: not (nested / "cgroup.procs").read_text())
         nested.rmdir()
+
+
+def test_no_program_runs_for_data_after_the_answer(lab: Lab, sender: Path, receiver: Path) -> None:
+    """Bulk costs nothing: the runs of a connection do not grow with what passes."""
+
+    def runs() -> int:
+        sides = (edge.status(), origin.status())
+        return sum(program.run_cnt for side in sides if side for program in side.programs)
+
+    stats = Path("/proc/sys/kernel/bpf_stats_enabled")
+    before = stats.read_text()
+    stats.write_text("1")
+    try:
+        with listen(lab, receiver, SERVER) as listener, balancer(lab, sender, CLIENT) as sock:
+            sock.connect(SERVER)
+            with listener.accept()[0] as conn:
+                for speaker, hearer in ((sock, conn), (conn, sock), (sock, conn)):
+                    speaker.sendall(b"x")
+                    assert hearer.recv(1) == b"x"
+                settled = runs()
+                assert settled > 0
+                for speaker, hearer in ((sock, conn), (conn, sock)) * 100:
+                    speaker.sendall(bytes(50_000))
+                    left = 50_000
+                    while left:
+                        left -= len(hearer.recv(left))
+                assert runs() == settled
+    finally:
+        stats.write_text(before)
