@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -195,6 +196,12 @@ class Testbed:
         right = shown == [_CLIENT[0], str(_CLIENT[1])] if mode.seen else shown[0] == _edge_source()
         if not right:
             raise ToaError(f"mode {mode.name} does not work: the origin sees {' '.join(shown)}")
+
+    def pin(self, processors: set[int]) -> None:
+        """Hold all servers on these processors."""
+        for process in self._servers:
+            for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), processors)
 
     def cpu_time(self) -> float:
         """Seconds of processor time that servers, clients that ended, and we have used.
