@@ -4,7 +4,7 @@ import pytest
 from cloud_toa.bpf import edge, origin
 from cloud_toa.bpf.attachment import Hook
 from cloud_toa.cli.doctor import text
-from cloud_toa.doctor import balancer, ebpf, hooks, lacks_ebpf, module, queue, remedies
+from cloud_toa.doctor import ebpf, hooks, lacks_ebpf, module, queue, remedies
 from cloud_toa.doctor.finding import Finding, Remedy, State, absent, advice, there
 from cloud_toa.doctor.hooks import Trial, Verdict
 
@@ -219,31 +219,6 @@ def test_toa_ko(
     assert found.state is state
     assert str(found.remedy_debian).endswith(str(remedy))
     assert str(found.remedy_rhel).endswith(str(remedy))
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("nginx version: nginx/1.22.1\nconfigure arguments: --with-stream", ("1.22.1", "stream")),
-        (
-            "nginx version: nginx/1.22.1\nconfigure arguments: --with-stream=dynamic --with-http",
-            ("1.22.1", "stream as a module (load_module)"),
-        ),
-        # The options of a module are not the module.
-        ("nginx version: nginx/1.2\narguments: --with-stream_ssl_module", ("1.2", None)),
-        ("nonsense", ("of unknown version", None)),
-    ],
-)
-def test_nginx_needs_stream(said: str, expected: tuple[str, str | None]) -> None:
-    assert balancer.nginx_build(said) == expected
-
-
-def test_haproxy_names_its_version() -> None:
-    assert balancer.haproxy_version("HAProxy version 2.6.12-1+deb12u4 2026/10/17") == (
-        "2.6.12-1+deb12u4"
-    )
-    assert balancer.haproxy_version("HA-Proxy version 2.0.13-2 2020/02/15") == "2.0.13-2"
-    assert balancer.haproxy_version("") == "of unknown version"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,18 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+static __always_inline struct scratch *new_scratch(struct bpf_sock *sk, struct counters *count)
+{
+	struct scratch *scratch;
+
+	if (!sk)
+		return 0;
+	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!scratch)
+		count->no_memory++;
+	return scratch;
+}
+
 /* Count what is wrong with an option, and say what it means for the search. */
 static __always_inline enum toa_verdict judge(enum toa_verdict verdict, struct counters *count)
 {
@@ -134,13 +146,9 @@ find_in_packet(struct bpf_sock_ops *ctx, struct toa_client *client, struct count
 	}
 
 	sk = ctx->sk;
-	if (!sk)
+	scratch = new_scratch(sk, count);
+	if (!scratch)
 		return TOA_SKIP;
-	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!scratch) {
-		count->no_memory++;
-		return TOA_SKIP;
-	}
 	for (int at = 0; at < TCP_OPTIONS_MAX; at += 4) {
 		if (options + at + 4 > end)
 			break;
@@ -163,13 +171,9 @@ find_in_syn(struct bpf_sock_ops *ctx, struct toa_client *client, struct counters
 	if (length <= TCP_HEADER_LEN)
 		return TOA_SKIP;
 	sk = ctx->sk;
-	if (!sk)
+	scratch = new_scratch(sk, count);
+	if (!scratch)
 		return TOA_SKIP;
-	scratch = bpf_sk_storage_get(&scratches, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!scratch) {
-		count->no_memory++;
-		return TOA_SKIP;
-	}
 	__builtin_memcpy(scratch->options, header + TCP_HEADER_LEN, TCP_OPTIONS_MAX);
 	scratch->length = length - TCP_HEADER_LEN;
 	return walk(ctx, sk, scratch, client);

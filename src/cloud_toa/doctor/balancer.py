@@ -4,17 +4,48 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
-from cloud_toa.doctor.finding import Finding, State, there
+from cloud_toa.doctor import remedies
+from cloud_toa.doctor.finding import Finding, State, absent, there
 
+HAPROXY_CONFIG = Path("/etc/haproxy/haproxy.cfg")
 _ANY = "any load balancer with a transparent source serves"
+_SECTIONS = frozenset(
+    ("global", "defaults", "listen", "frontend", "backend", "peers", "resolvers", "mailers",
+     "userlist", "cache", "program", "ring", "http-errors", "fcgi-app", "log-forward")
+)  # fmt: skip
+_ROOT = (["root"], ["0"])
 
 
-def haproxy() -> Finding:
-    """HAProxy and its version."""
+def haproxy(config: Path = HAPROXY_CONFIG) -> Finding:
+    """HAProxy, its version, and whether it will start with the packaged configuration."""
     if (said := _output("haproxy", "-v")) is None:
         return Finding("haproxy", State.NOT_NEEDED, f"not in PATH; {_ANY}")
-    return there("haproxy", haproxy_version(said))
+    version = haproxy_version(said)
+    text = config.read_text(errors="replace") if config.is_file() else ""
+    if refused := haproxy_refuses(text):
+        detail = f"{version} will not start: {config} has usesrc, and `{refused}` in global"
+        return absent("haproxy", detail, remedies.haproxy_line(config, refused))
+    return there("haproxy", version)
+
+
+def haproxy_refuses(config: str) -> str | None:
+    """The line of ``global`` that HAProxy refuses beside ``usesrc``; ``haproxy -c`` does not tell.
+
+    Source: HAProxy 2.6; since 2.9 ``setcap cap_net_admin`` or ``cap_net_raw`` allows both.
+    """
+    lines = [line.split("#")[0].split() for line in config.splitlines()]
+    section = ""
+    found = None
+    for words in filter(None, lines):
+        if words[0] in _SECTIONS:
+            section = words[0]
+        elif section == "global" and words[0] == "setcap":
+            return None
+        elif section == "global" and words[0] in {"user", "uid"} and words[1:] not in _ROOT:
+            found = " ".join(words)
+    return found if any("usesrc" in words for words in lines) else None
 
 
 def nginx() -> Finding:

@@ -6,7 +6,10 @@ and RHEL 9; the ones before have libbpf.so.0, which does not serve.
 """
 
 import platform
+import re
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 from cloud_toa.doctor.finding import Remedy
 
@@ -56,6 +59,14 @@ def libbpf(host: Mapping[str, str]) -> Remedy:
             + _FROM_SOURCE
         )
     return Remedy(debian, rhel)
+
+
+def haproxy_line(config: Path, line: str) -> Remedy:
+    """HAProxy without this line of its configuration, which stays as a comment."""
+    words = "[[:space:]]+".join(map(re.escape, line.split()))
+    spot = f"^[[:space:]]*{words}[[:space:]]*(#.*)?$"
+    edit = shlex.join(("sed", "-i.bak", "-E", f"s/{spot}/#&/", str(config)))
+    return both(f"{edit} && systemctl restart haproxy")
 
 
 BPFFS = both("mount -t bpf bpf /sys/fs/bpf")
