@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from typing import NoReturn
 
 from cloud_toa.cli import decode, demo, doctor, edge, origin
 from cloud_toa.errors import ToaError
@@ -21,13 +21,22 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Look it up only when asked, as that takes a while."""
+        from importlib.metadata import version  # noqa: PLC0415
+
+        print(f"cloud-toa {version('cloud-toa')}")
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; answer its exit code."""
     parser = _Parser(
         prog="cloud-toa",
         description="A server behind a TCP/TLS load balancer sees the real client's address.",
     )
-    parser.add_argument("--version", action="version", version=f"cloud-toa {version('cloud-toa')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for verb in (edge, origin, decode, doctor, demo):
         verb.add(verbs)

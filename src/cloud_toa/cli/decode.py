@@ -25,15 +25,16 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from cloud_toa import capture
-from cloud_toa.capture import Captured
 from cloud_toa.cli import report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.errors import ToaError
 from cloud_toa.option import MAX_OPTIONS, Client, Kinds, Reason, decode, parse_kinds
 from cloud_toa.packet import Packet, PacketError
+
+if TYPE_CHECKING:
+    from cloud_toa.capture import Captured
 
 _FLAGS = "FSRPAUEC"
 _WHY: dict[Reason, str] = {
@@ -94,6 +95,9 @@ def _decode(arguments: argparse.Namespace) -> int:
     if arguments.options is not None:
         _show(_bytes(arguments.options), kinds, arguments.json)
         return 0
+    # What it needs to read files takes a quarter of every other command's start.
+    from cloud_toa import capture  # noqa: PLC0415
+
     count = _count(arguments.count)
     if arguments.interface is None:
         _list(capture.from_file(Path(arguments.file)), kinds, count, arguments.json)
@@ -120,7 +124,7 @@ def _show(options: bytes, kinds: Kinds, as_json: bool) -> None:
         print(client or f"no client ({reason}): {_WHY[reason]}")
 
 
-def _list(packets: Iterable[Captured], kinds: Kinds, count: int | None, as_json: bool) -> None:
+def _list(packets: Iterable["Captured"], kinds: Kinds, count: int | None, as_json: bool) -> None:
     reasons: Counter[Reason] = Counter()
     for found in islice(_found(packets, kinds, reasons), count):
         print(json.dumps(found._asdict()) if as_json else found, flush=True)
@@ -129,7 +133,9 @@ def _list(packets: Iterable[Captured], kinds: Kinds, count: int | None, as_json:
         print(f"cloud-toa: no TCP packet names a client ({seen or 'no TCP'})", file=sys.stderr)
 
 
-def _found(packets: Iterable[Captured], kinds: Kinds, reasons: Counter[Reason]) -> Iterator[_Found]:
+def _found(
+    packets: Iterable["Captured"], kinds: Kinds, reasons: Counter[Reason]
+) -> Iterator[_Found]:
     for captured in packets:
         try:
             packet = Packet.parse(captured.data, cut=True)
