@@ -53,19 +53,6 @@ struct counters {
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counters);
-} counters SEC(".maps");
-
-#define COUNT(what)                                                              \
-	do {                                                                     \
-		__u32 only = 0;                                                  \
-		struct counters *now = bpf_map_lookup_elem(&counters, &only);    \
-		if (now)                                                         \
-			now->what++;                                             \
-	} while (0)
+#include "counters.h"
 
 #endif

@@ -119,16 +119,16 @@ static __always_inline void first_data(struct bpf_sock_ops *ctx, struct counters
 SEC("sockops")
 int origin_sockops(struct bpf_sock_ops *ctx)
 {
-	__u32 only = 0, op = ctx->op;
+	__u32 op = ctx->op;
 	struct counters *count;
 	int on = 1;
 
 	if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
-		count = bpf_map_lookup_elem(&counters, &only);
+		count = counters_here();
 		if (count)
 			established(ctx, count);
 	} else if (op == BPF_SOCK_OPS_PARSE_HDR_OPT_CB) {
-		count = bpf_map_lookup_elem(&counters, &only);
+		count = counters_here();
 		if (count)
 			first_data(ctx, count);
 	} else if (settings.save_syn && op == BPF_SOCK_OPS_TCP_LISTEN_CB) {

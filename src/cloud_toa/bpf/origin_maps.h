@@ -52,11 +52,6 @@ struct counters {
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counters);
-} counters SEC(".maps");
+#include "counters.h"
 
 #endif

@@ -67,7 +67,7 @@ __attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
 	struct toa_client client = {};
 	struct scratch *scratch;
 	struct counters *count;
-	__u32 only = 0, size;
+	__u32 size;
 	struct bpf_sock *sk;
 	__u8 *option;
 
@@ -75,7 +75,7 @@ __attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
 	if (!sk)
 		return TCP_OPTIONS_MAX;
 	scratch = bpf_sk_storage_get(&scratches, sk, 0, 0);
-	count = bpf_map_lookup_elem(&counters, &only);
+	count = counters_here();
 	if (!scratch || !count || at >= scratch->length)
 		return TCP_OPTIONS_MAX;
 	option = scratch->options + (at & 63);
