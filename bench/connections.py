@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short connections: how many per second, how long each takes, and what eBPF costs of it.
 
-wrk asks for six bytes with ``Connection: close``, so a request is a connection, to the
-edge and from there to the origin. Client, edge and origin share this machine's
+wrk asks for nginx's default page with ``Connection: close``, so a request is a connection,
+to the edge and from there to the origin. Client, edge and origin share this machine's
 processors, which 32 connections at a time keep busy: the rate is the inverse of all the
 processor time that a connection takes. With more at a time, each process does more per
 wake-up. Latency is counted from request to answer, as wrk does.
@@ -21,6 +21,7 @@ from cloud_toa.errors import ToaError
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _COST_SECONDS = 4
+_AT_A_TIME = 32
 _TOLERATED = 0.001
 """Share of connections that may fail: from clients' own addresses, ports collide at times."""
 
@@ -30,7 +31,10 @@ def main() -> int:
     parser = report.arguments("Short connections per second, by the way to name the client.")
     parser.add_argument("--no-cost", action="store_true", help="leave out what eBPF costs")
     parser.add_argument(
-        "--at-a-time", default="32", metavar="N,N", help="connections open at a time (default 32)"
+        "--at-a-time",
+        default=str(_AT_A_TIME),
+        metavar="N,N",
+        help=f"connections open at a time (default {_AT_A_TIME})",
     )
     asked = parser.parse_args()
     isolate()
@@ -45,7 +49,7 @@ def main() -> int:
             measured[at_a_time] = alternate(testbed, asked.modes, asked.rounds, measure)
 
         def count(address: tuple[str, int]) -> float:
-            return load(testbed, address, _COST_SECONDS)["connections"]
+            return load(testbed, address, _COST_SECONDS, _AT_A_TIME)["connections"]
 
         costs = {} if asked.no_cost else cost.measure(testbed, count)
     quantities = {"p50": "p50 ms", "p99": "p99 ms", "cpu": "CPU µs/connection", "failed": "failed"}
@@ -61,7 +65,7 @@ def main() -> int:
     return 0
 
 
-def load(testbed: Testbed, address: tuple[str, int], seconds: int, at_a_time: int = 32) -> Sample:
+def load(testbed: Testbed, address: tuple[str, int], seconds: int, at_a_time: int) -> Sample:
     """Keep the path busy for some seconds.
 
     Raises:
