@@ -14,12 +14,10 @@ from cloud_toa.api import SocketAddress
 from cloud_toa.errors import ToaError
 
 # The fixtures make real traffic; a conftest's are not seen from the folder above.
+from tests.origin.addresses import V4, V6
 from tests.origin.conftest import Connect, Listen, connect, edge_cgroup, listen, receiver_cgroup
 
 __all__ = ["connect", "edge_cgroup", "listen", "receiver_cgroup"]
-
-V4 = Client(ip_address("198.51.100.7"), 5678)
-V6 = Client(ip_address("2001:db8::7"), 5678)
 
 
 class Recording(socket.socket):

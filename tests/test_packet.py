@@ -3,31 +3,17 @@
 
 import struct
 from collections.abc import Callable
-from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP, IPOption, in4_chksum
-from scapy.layers.inet6 import (
-    IPv6,
-    IPv6ExtHdrDestOpt,
-    IPv6ExtHdrFragment,
-    IPv6ExtHdrHopByHop,
-    IPv6ExtHdrRouting,
-    PadN,
-    in6_chksum,
-)
-from scapy.packet import Packet as Scapy
-from scapy.packet import Raw
+from scapy.layers.inet import IP, TCP, in4_chksum
+from scapy.layers.inet6 import IPv6
 from scapy.utils import checksum as scapy_checksum
 
-from cloud_toa.errors import ToaError
-from cloud_toa.option import Client, Kinds, decode, encode
+from cloud_toa.option import Client, decode, encode
 from cloud_toa.packet import (
     ACK,
-    FIN,
     PSH,
     SYN,
     NoRoomError,
@@ -38,11 +24,19 @@ from cloud_toa.packet import (
     insert,
     strip,
 )
+from tests.clients import CLIENT_V4, CLIENT_V6
+from tests.segments import (
+    BUILDERS,
+    KINDS,
+    TIMESTAMPS,
+    checksum_v6,
+    each_builder,
+    tcp,
+    v4,
+    v6,
+    v6_extended,
+)
 
-KINDS = Kinds((254,), (254,), (28,))
-CLIENT_V4 = Client(ip_address("203.0.113.222"), 37709)
-CLIENT_V6 = Client(ip_address("2001:db8::ec99:108d:db5b:5fab"), 52221)
-TIMESTAMPS = bytes.fromhex("0101080a11223344aabbccdd")
 LINUX_SYN = bytes.fromhex("020405b40402080a11223344aabbccdd0103030a")
 
 # Options as hosts write them, which a TOA is not among.
@@ -58,47 +52,7 @@ def whole_words(options: bytes) -> bytes:
     return options + b"\0" * (-len(options) % 4)
 
 
-def tcp(options: bytes = b"", payload: bytes = b"", reserved: int = 0, **fields: Any) -> bytes:
-    """A segment with these very bytes of options; its checksum is for a builder to write."""
-    header = bytearray(bytes(TCP(sport=40000, dport=443, chksum=0, **fields)))
-    header[12] = (5 + len(options) // 4) << 4 | reserved
-    return bytes(header) + options + payload
-
-
-def v4(segment: bytes, protocol: int = 6, **fields: Any) -> bytes:
-    ip = IP(src="10.9.0.1", dst="10.9.0.2", proto=protocol, **fields)
-    return bytes(ip / Raw(summed(segment, in4_chksum(6, ip, segment))))
-
-
-def v4_options(segment: bytes) -> bytes:
-    return v4(segment, options=[IPOption(b"\x94\x04\x00\x00"), IPOption(b"\x01")])
-
-
-def v6(segment: bytes, protocol: int = 6, extensions: tuple[Scapy, ...] = ()) -> bytes:
-    ip = IPv6(src="2001:db8::1", dst="2001:db8::2")
-    for extension in extensions:
-        ip /= extension
-    ip.lastlayer().nh = protocol
-    return bytes(ip / Raw(summed(segment, checksum_v6(ip.lastlayer(), segment))))
-
-
-def v6_extended(segment: bytes) -> bytes:
-    padding = IPv6ExtHdrDestOpt(options=[PadN(optdata=b"\0" * 12)])
-    routing = IPv6ExtHdrRouting(segleft=0, addresses=["2001:db8::3"])
-    return v6(segment, extensions=(IPv6ExtHdrHopByHop(), padding, routing))
-
-
-def checksum_v6(layer: Scapy, segment: bytes) -> int:
-    return int(in6_chksum(6, layer, segment))  # type: ignore[no-untyped-call]
-
-
-def summed(segment: bytes, checksum: int) -> bytes:
-    return segment[:16] + struct.pack(">H", checksum) + segment[18:]
-
-
-BUILDERS = [v4, v4_options, v6, v6_extended]
 builders = st.sampled_from(BUILDERS)
-each_builder = pytest.mark.parametrize("build", BUILDERS)
 
 
 def right_by_scapy(data: bytes) -> bool:
@@ -179,25 +133,6 @@ def test_checksums_valid_looks_at_the_ipv4_header() -> None:
     assert not checksums_valid(bytes(data))
 
 
-@each_builder
-def test_addresses_ports_and_flags(build: Callable[[bytes], bytes]) -> None:
-    packet = Packet.parse(build(tcp(TIMESTAMPS, b"hello", flags="FA")))
-    net = "10.9.0." if packet.version == 4 else "2001:db8::"
-    assert packet.source == (ip_address(f"{net}1"), 40000)
-    assert packet.destination == (ip_address(f"{net}2"), 443)
-    assert packet.flags == FIN | ACK
-    assert packet.options == TIMESTAMPS
-    assert packet.data[packet.payload :] == b"hello"
-    assert packet.length == len(packet.data)
-
-
-@each_builder
-def test_what_the_link_layer_padded_is_cut_off(build: Callable[[bytes], bytes]) -> None:
-    original = build(tcp())
-    assert Packet.parse(original + b"\0" * 6).data == original
-    assert insert(original + b"\0" * 6, encode(CLIENT_V4)) == insert(original, encode(CLIENT_V4))
-
-
 @pytest.mark.parametrize("length", range(0, 41, 4))
 @each_builder
 def test_room(build: Callable[[bytes], bytes], length: int) -> None:
@@ -247,122 +182,6 @@ def test_strip_pads_where_the_option_is_no_whole_words(build: Callable[[bytes], 
     client_ip = bytes.fromhex("1c0701cb0071de")
     stripped = strip(build(tcp(client_ip + b"\0", b"odd")), KINDS)
     assert stripped == build(tcp(b"\1" * 7 + b"\0", b"odd"))
-
-
-def changed(data: bytes, at: int, value: bytes) -> bytes:
-    return data[:at] + value + data[at + len(value) :]
-
-
-V4 = v4(tcp(TIMESTAMPS, b"hello"))
-V6 = v6(tcp(TIMESTAMPS, b"hello"))
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"", "not an IPv4 or IPv6 packet"),
-        (b"\x55" * 60, "not an IPv4 or IPv6 packet"),
-        (V4[:19], "the IPv4 header is cut short"),
-        (V6[:39], "the IPv6 header is cut short"),
-        (V4[:-1], "the IP header says 57 bytes, the packet has 56"),
-        (V6[:-1], "the IP header says 77 bytes, the packet has 76"),
-        (changed(V4, 2, b"\xff\xff"), "the IP header says 65535 bytes, the packet has 57"),
-        (changed(V6, 4, b"\xff\xff"), "the IP header says 65575 bytes, the packet has 77"),
-        (changed(V4, 0, b"\x44"), "the IPv4 header's lengths contradict each other"),
-        (changed(V4, 0, b"\x4f"), "the IPv4 header's lengths contradict each other"),
-        (changed(V4, 2, b"\0\x13"), "the IPv4 header's lengths contradict each other"),
-        (changed(V4, 2, b"\0\0"), "the IPv4 header's lengths contradict each other"),
-        (changed(V4, 2, b"\0\x27"), "the TCP header is cut short"),
-        (changed(V4, 2, b"\0\x33"), "the TCP data offset points outside the packet"),
-        (changed(V6, 4, b"\0\x13"), "the TCP header is cut short"),
-        (changed(V6, 4, b"\0\0"), "the TCP header is cut short"),
-        (changed(V4, 32, b"\x40"), "the TCP data offset points outside the packet"),
-        (changed(V4, 32, b"\x00"), "the TCP data offset points outside the packet"),
-        (changed(V4, 32, b"\xf0"), "the TCP data offset points outside the packet"),
-        (changed(V6, 52, b"\x40"), "the TCP data offset points outside the packet"),
-        (v4(tcp(), 17), "IP protocol 17 is not TCP"),
-        (v6(tcp(), 17), "IP protocol 17 is not TCP"),
-        (changed(V6, 6, b"\x3b"), "IP protocol 59 is not TCP"),
-        (changed(V6, 6, b"\0"), "IP protocol 156 is not TCP"),
-        (changed(V6, 6, b"\0")[:47], "an IPv6 extension header is cut short"),
-        (v4(tcp(), flags="MF"), "a fragment: it holds only a part of the TCP segment"),
-        (v4(tcp(), frag=1), "a fragment: it holds only a part of the TCP segment"),
-        (v4(tcp(), frag=0x1FFF), "a fragment: it holds only a part of the TCP segment"),
-        (
-            v6(tcp(), extensions=(IPv6ExtHdrFragment(m=1),)),
-            "a fragment: it holds only a part of the TCP segment",
-        ),
-        (
-            v6(tcp(), extensions=(IPv6ExtHdrHopByHop(), IPv6ExtHdrFragment(offset=3))),
-            "a fragment: it holds only a part of the TCP segment",
-        ),
-        (
-            v6(tcp(), extensions=(IPv6ExtHdrRouting(addresses=["2001:db8::3"], segleft=1),)),
-            "an IPv6 routing header with segments left",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_refused(data: bytes, message: str) -> None:
-    for work in (
-        Packet.parse,
-        checksums_valid,
-        lambda data: insert(data, encode(CLIENT_V4)),
-        lambda data: strip(data, KINDS),
-    ):
-        with pytest.raises(PacketError) as refused:
-            work(data)
-        assert str(refused.value) == message
-        assert isinstance(refused.value, ToaError)
-
-
-def test_dont_fragment_is_no_fragment() -> None:
-    assert Packet.parse(v4(tcp(), flags="DF")).options == b""
-
-
-@each_builder
-def test_a_capture_may_be_cut_behind_the_tcp_header(build: Callable[[bytes], bytes]) -> None:
-    whole = build(tcp(TIMESTAMPS, b"hello"))
-    payload = Packet.parse(whole).payload
-    packet = Packet.parse(whole[:payload], cut=True)
-    assert packet.options == TIMESTAMPS
-    assert packet.length == len(whole) == len(packet.data) + 5
-    for end in range(payload):
-        with pytest.raises(PacketError):
-            Packet.parse(whole[:end], cut=True)
-
-
-# Random bytes seldom look like IP: begin like it, or change a packet in a few places.
-looks_like_ip = st.one_of(
-    st.binary(max_size=100),
-    st.binary(min_size=20, max_size=100).map(lambda data: b"\x45" + data[1:]),
-    st.binary(min_size=40, max_size=100).map(
-        lambda data: b"\x60" + data[1:4] + struct.pack(">H", len(data) - 40) + data[6:]
-    ),
-    st.builds(
-        lambda data, changes: bytes(changes.get(at, byte) for at, byte in enumerate(data)),
-        st.sampled_from([V4, V6, v4_options(tcp()), v6_extended(tcp())]),
-        st.dictionaries(st.integers(0, 56), st.integers(0, 255), max_size=4),
-    ),
-)
-
-
-@given(looks_like_ip, st.booleans())
-def test_any_bytes_are_a_packet_or_a_packet_error(data: bytes, cut: bool) -> None:
-    try:
-        packet = Packet.parse(data, cut)
-    except PacketError:
-        return
-    assert packet.data == data[: packet.length]
-    assert 20 <= packet.tcp + 20 <= packet.payload <= len(packet.data)
-    assert len(packet.options) <= 40
-    if not cut:
-        try:
-            sent = insert(data, encode(CLIENT_V4))
-        except NoRoomError:
-            return
-        assert checksums_valid(sent)
-        assert Packet.parse(sent).data[packet.payload + 8 :] == packet.data[packet.payload :]
 
 
 @given(st.binary(max_size=200))

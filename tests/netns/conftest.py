@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lab of three hosts, and the datapaths attached for one test."""
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from cloud_toa.config import EdgeSettings, OriginSettings
 from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
 from cloud_toa.option import Kinds
 from cloud_toa.trust import Trust
+from tests.netns.raw_tcp import Wire
+from tests.netns.receiver import OTHER, OTHER6, TRUSTED, TRUSTED6
+from tests.netns.traffic import SERVER, listen
 
 
 @pytest.fixture
@@ -45,6 +49,23 @@ def receiver(servers: Path) -> Path:
     """The cgroup of the origin's servers, with a receiver that trusts the edge."""
     receive(servers)
     return servers
+
+
+@pytest.fixture
+def wire(lab: Lab) -> Iterator[Wire]:
+    wire = Wire(lab)
+    for address in (TRUSTED, OTHER, TRUSTED6, OTHER6):
+        wire.host(address)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def listener(lab: Lab, servers: Path) -> Iterator[socket.socket]:
+    """Dual-stack; trusts TRUSTED and TRUSTED6."""
+    receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
+    with listen(lab, servers, ("::", SERVER[1])) as listener:
+        yield listener
 
 
 def receive(

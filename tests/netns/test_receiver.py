@@ -1,157 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The receiver: whom it believes, where it looks, and what it answers."""
+"""The receiver: where it looks, and what it leaves alone."""
 
-import ctypes
-import errno
 import socket
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 import cloud_toa
-from cloud_toa.bpf import edge, origin
-from cloud_toa.config import EdgeSettings
 from cloud_toa.demo.lab import Lab, inside
-from cloud_toa.option import Client, Kinds, encode
+from cloud_toa.option import Client, Kinds
 from tests.netns.conftest import receive
 from tests.netns.raw_tcp import RawClient, Wire
-from tests.netns.traffic import balancer, listen
+from tests.netns.receiver import CLIENT, CLIENT6, TOA, TOA6, TRUSTED, counters, peer_of, sources
+from tests.netns.traffic import SERVER, SERVER6, balancer, listen
 
-TRUSTED, OTHER = "10.9.0.77", "10.9.0.78"
-TRUSTED6, OTHER6 = "fd09::77", "fd09::78"
-SERVER = ("10.9.0.2", 7000)
-SERVER6 = ("fd09::2", 7000)
-CLIENT = Client(ip_address("203.0.113.9"), 4321)
-CLIENT6 = Client(ip_address("2001:db8:1::9"), 4321)
 IPPROTO_MPTCP = 262
-TOA, TOA6 = encode(CLIENT), encode(CLIENT6)
-
-
-@pytest.fixture
-def wire(lab: Lab) -> Iterator[Wire]:
-    wire = Wire(lab)
-    for address in (TRUSTED, OTHER, TRUSTED6, OTHER6):
-        wire.host(address)
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
-def listener(lab: Lab, servers: Path) -> Iterator[socket.socket]:
-    """Dual-stack; trusts TRUSTED and TRUSTED6."""
-    receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
-    with listen(lab, servers, ("::", SERVER[1])) as listener:
-        yield listener
-
-
-def counters() -> dict[str, int]:
-    status = origin.status()
-    assert status is not None
-    return {name: count for name, count in status.counters.items() if count}
-
-
-def peer_of(conn: socket.socket) -> Client:
-    host, port = conn.getpeername()[:2]
-    ip = ip_address(host)
-    assert ip.version == 4 or not str(ip).startswith("::ffff:") or ip.ipv4_mapped
-    return Client(getattr(ip, "ipv4_mapped", None) or ip, port)
-
-
-def sources(trusted: bool) -> list[tuple[str, tuple[str, int]]]:
-    return (
-        [(TRUSTED, SERVER), (TRUSTED6, SERVER6)]
-        if trusted
-        else [(OTHER, SERVER), (OTHER6, SERVER6)]
-    )
-
-
-def test_forged_option_from_an_untrusted_source(wire: Wire, listener: socket.socket) -> None:
-    for source, server in sources(trusted=False):
-        client = RawClient(wire, source, server)
-        client.open(ack=TOA)
-        with listener.accept()[0] as conn:
-            assert peer_of(conn) == Client(ip_address(source), client.port)
-            assert cloud_toa.client_of(conn) is None
-            client.data(b"x", TOA)
-            assert conn.recv(1) == b"x"
-            assert peer_of(conn) == Client(ip_address(source), client.port)
-    assert counters() == {"untrusted": 2}
-
-
-def test_forged_in_the_first_data_or_the_syn(wire: Wire, lab: Lab, servers: Path) -> None:
-    receive(servers, trust=TRUSTED, save_syn=True)
-    with listen(lab, servers, SERVER) as listener:
-        for where in ("syn", "data"):
-            client = RawClient(wire, OTHER, SERVER)
-            client.open(syn=TOA if where == "syn" else b"")
-            with listener.accept()[0] as conn:
-                client.data(b"x", TOA if where == "data" else b"")
-                assert conn.recv(1) == b"x"
-                assert peer_of(conn) == Client(ip_address(OTHER), client.port)
-                assert cloud_toa.client_of(conn) is None
-    assert counters() == {"untrusted": 1, "absent": 1}
-
-
-def test_forged_by_a_client_through_the_load_balancer(
-    lab: Lab, sender: Path, receiver: Path
-) -> None:
-    """The edge ends the client's connection: no option of its packets travels on."""
-    forged = Client(ip_address("192.0.2.66"), 666)
-    with (
-        listen(lab, sender, ("10.8.0.1", 7001), lab.edge) as front,
-        listen(lab, receiver, SERVER) as listener,
-    ):
-        first = lab.cgroup("forger")
-        # A forger with the best of tools: our own sender, on the client's host.
-        with inside(first), lab.client.entered(), socket.socket() as sock:
-            edge.attach([first], EdgeSettings())
-            cloud_toa.set_client(sock, forged)
-            sock.connect(("10.8.0.1", 7001))
-            inbound, peer = front.accept()
-            with inbound, balancer(lab, sender, peer) as onward:
-                onward.connect(SERVER)
-                conn, seen = listener.accept()
-                conn.close()
-    assert seen == peer
-    assert seen[0] != str(forged.ip)
-
-
-def test_trust_any_believes_everyone(wire: Wire, lab: Lab, servers: Path) -> None:
-    receive(servers, trust="any")
-    with listen(lab, servers, ("::", SERVER[1])) as listener:
-        for source, server in sources(trusted=False):
-            RawClient(wire, source, server).open(ack=TOA)
-            with listener.accept()[0] as conn:
-                assert peer_of(conn) == CLIENT
-
-
-def test_trust_that_is_withdrawn(wire: Wire, listener: socket.socket, servers: Path) -> None:
-    receive(servers, trust=OTHER)
-    RawClient(wire, TRUSTED, SERVER).open(ack=TOA)
-    with listener.accept()[0] as conn:
-        assert peer_of(conn).ip == ip_address(TRUSTED)
-    assert counters() == {"untrusted": 1}
-
-
-def test_networks_match_by_prefix(wire: Wire, lab: Lab, servers: Path) -> None:
-    cases = [
-        ("10.9.0.76/31", SERVER, TRUSTED, True),
-        ("10.9.0.78/31", SERVER, TRUSTED, False),
-        ("10.0.0.0/8", SERVER, TRUSTED, True),
-        ("fd09::70/124", SERVER6, TRUSTED6, True),
-        ("fd09::80/124", SERVER6, TRUSTED6, False),
-        ("fd00::/8", SERVER6, TRUSTED6, True),
-        ("fd00::/8", SERVER, TRUSTED, False),
-        ("0.0.0.0/1", SERVER6, TRUSTED6, False),
-    ]
-    with listen(lab, servers, ("::", SERVER[1])) as listener:
-        for trust, server, source, believed in cases:
-            receive(servers, trust=trust)
-            RawClient(wire, source, server).open(ack=TOA)
-            with listener.accept()[0] as conn:
-                assert (peer_of(conn) == CLIENT) == believed, (trust, source)
 
 
 @pytest.mark.parametrize("toa", [TOA, TOA6], ids=["IPv4", "IPv6"])
@@ -265,58 +129,6 @@ def test_two_clients_one_listener_do_not_mix(lab: Lab, sender: Path, receiver: P
             seen.append(peer)
             conn.close()
     assert seen == [(f"203.0.113.{number}", 1000 + number) for number in range(1, 200)]
-
-
-def getsockopt(conn: socket.socket, name: int, size: int) -> tuple[int, bytes]:
-    """Errno and answer of getsockopt(IPPROTO_IP), as C programs see it."""
-    value, length = ctypes.create_string_buffer(b"\xaa" * size, size), ctypes.c_uint32(size)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.getsockopt(conn.fileno(), 0, name, value, ctypes.byref(length)):
-        return ctypes.get_errno(), b""
-    return 0, value.raw[: length.value]
-
-
-def test_getsockopt_4097(wire: Wire, listener: socket.socket) -> None:
-    for toa, family, size in ((TOA, socket.AF_INET, 16), (TOA6, socket.AF_INET6, 28)):
-        for source, server in sources(trusted=True):
-            RawClient(wire, source, server).open(ack=toa)
-            with listener.accept()[0] as conn:
-                code, answer = getsockopt(conn, 4097, 28)
-                assert (code, len(answer)) == (0, size)
-                assert int.from_bytes(answer[:2], "little") == family
-                assert answer[2:4] == toa[2:4]
-                assert toa[4:] in answer
-                assert getsockopt(conn, 4097, size)[1] == answer
-                assert getsockopt(conn, 4097, size - 1)[0] in (errno.EINVAL, errno.EFAULT)
-    RawClient(wire, TRUSTED, SERVER).open()
-    with listener.accept()[0] as conn:
-        assert getsockopt(conn, 4097, 28) == (0, bytes(16))
-
-
-def test_getsockopt_4096_as_dpvs(wire: Wire, lab: Lab, servers: Path) -> None:
-    """Only for an IPv6 client of an AF_INET socket."""
-    receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
-    with listen(lab, servers, SERVER) as four, listen(lab, servers, SERVER6) as six:
-        for listener, source, server, toa, found in (
-            (four, TRUSTED, SERVER, TOA6, True),
-            (four, TRUSTED, SERVER, TOA, False),
-            (four, TRUSTED, SERVER, b"", False),
-            (six, TRUSTED6, SERVER6, TOA6, False),
-        ):
-            RawClient(wire, source, server).open(ack=toa)
-            with listener.accept()[0] as conn:
-                code, answer = getsockopt(conn, 4096, 20)
-                if found:
-                    assert (code, answer[:18]) == (0, toa[4:] + toa[2:4])
-                    assert getsockopt(conn, 4096, 17)[0] in (errno.EINVAL, errno.EFAULT)
-                else:
-                    assert code == errno.EFAULT
-
-
-def test_getsockopt_without_receiver(lab: Lab) -> None:
-    with listen(lab, lab.cgroup("bare"), SERVER) as listener:
-        for name in (4096, 4097):
-            assert getsockopt(listener, name, 28)[0] == errno.ENOPROTOOPT
 
 
 def test_kind_without_port_leaves_the_port(wire: Wire, lab: Lab, servers: Path) -> None:

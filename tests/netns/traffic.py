@@ -12,6 +12,8 @@ from cloud_toa.demo.isolation import Namespace
 from cloud_toa.demo.lab import Lab, inside
 from cloud_toa.packet import Packet, PacketError
 
+SERVER = ("10.9.0.2", 7000)
+SERVER6 = ("fd09::2", 7000)
 IP_TRANSPARENT = 19
 IPV6_TRANSPARENT = 75
 _SO_RCVBUFFORCE = 33

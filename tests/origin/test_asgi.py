@@ -7,7 +7,6 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,12 +16,10 @@ import uvicorn
 
 from cloud_toa import Client
 from cloud_toa.origin import asgi, saved_syn
+from tests.origin.addresses import LOOPBACK, V4, V6
 from tests.origin.apps import for_asgi
 from tests.origin.conftest import Connect, Listen, ask, gunicorn
 
-V4 = Client(ip_address("198.51.100.7"), 5678)
-V6 = Client(ip_address("2001:db8::7"), 5678)
-LOOPBACK = ["127.0.0.1", "::1"]
 SEEN = [str(V4.ip), V4.port]
 
 

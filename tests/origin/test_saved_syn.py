@@ -5,40 +5,19 @@ import gc
 import socket
 import subprocess
 import sys
-from ipaddress import ip_address
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import cloud_toa.origin
 from cloud_toa import Client
 from cloud_toa.errors import ToaError
-from cloud_toa.option import KindError, Kinds, encode
+from cloud_toa.option import KindError, Kinds
 from cloud_toa.origin import saved_syn
 from cloud_toa.trust import Trust, TrustError
+from tests.origin.addresses import LOOPBACK, V4, V6
 from tests.origin.conftest import Connect, Listen
 
-V4 = Client(ip_address("198.51.100.7"), 5678)
-V6 = Client(ip_address("2001:db8::7"), 5678)
-LOOPBACK = ["127.0.0.1", "::1"]
-EVERYONE = Trust(everyone=True)
 IPV6_DSTOPTS = 59  # linux/in6.h
-
-
-def header(source: str, options: bytes, payload: int = 0) -> bytes:
-    """The headers of a SYN to port 80 from that source; of so much payload, the length alone."""
-    words = 5 + len(options) // 4
-    tcp = bytes.fromhex("c350 0050 00000000 00000000") + bytes((words << 4, 2)) + bytes(6) + options
-    ip = ip_address(source)
-    if ip.version == 4:
-        length = (20 + len(tcp) + payload).to_bytes(2, "big")
-        start = b"\x45\0" + length + bytes(4) + b"\x40\6\0\0"
-    else:
-        start = b"\x60\0\0\0" + (len(tcp) + payload).to_bytes(2, "big") + b"\6\x40"
-    return start + ip.packed + ip.packed + tcp
 
 
 class TestConnections:
@@ -302,111 +281,3 @@ class TestMistakes:
         with listen("127.0.0.1") as listener:
             saved_syn.prepare(listener, trust=LOOPBACK)
             assert asyncio.run(serve(listener)) == (V4, V4)
-
-
-class TestEitherSource:
-    """`cloud_toa.origin.client_of`."""
-
-    def test_with_the_receiver_alone(
-        self, connect: Connect, listen: Listen, receiver_cgroup: Path
-    ) -> None:
-        with listen("127.0.0.1", receiver_cgroup) as listener:
-            listener.listen()
-            for client in (V4, V6, None):
-                connect(listener.getsockname(), client)
-                with listener.accept()[0] as conn:
-                    assert cloud_toa.origin.client_of(conn) == client
-
-    def test_with_the_saved_syn_alone(self, connect: Connect, listen: Listen) -> None:
-        with listen("127.0.0.1") as listener:
-            saved_syn.prepare(listener, trust=LOOPBACK)
-            listener.listen()
-            for client in (V4, V6, None):
-                connect(listener.getsockname(), client)
-                with listener.accept()[0] as conn:
-                    assert cloud_toa.origin.client_of(conn) == client
-
-    def test_each_source_trusts_its_own_list(
-        self, connect: Connect, listen: Listen, receiver_cgroup: Path
-    ) -> None:
-        with listen("127.0.0.1", receiver_cgroup) as listener:
-            saved_syn.prepare(listener, trust=["127.0.0.2"])
-            listener.listen()
-            for source, expected in (("127.0.0.1", V4), ("127.0.0.2", V4), ("127.0.0.3", None)):
-                connect(listener.getsockname(), V4, source=source)
-                with listener.accept()[0] as conn:
-                    assert cloud_toa.origin.client_of(conn) == expected
-
-    def test_the_receiver_knows_a_client_that_the_syn_could_not_name(
-        self, connect: Connect, listen: Listen, receiver_cgroup: Path
-    ) -> None:
-        like_fast_open = Client(V4.ip, 0xF989)
-        with listen("127.0.0.1", receiver_cgroup) as listener:
-            saved_syn.prepare(listener, trust=LOOPBACK)
-            listener.listen()
-            connect(listener.getsockname(), like_fast_open)
-            with listener.accept()[0] as conn:
-                assert saved_syn.client_of(conn) is None
-                assert cloud_toa.origin.client_of(conn) == like_fast_open
-
-    def test_with_neither(self, connect: Connect, listen: Listen) -> None:
-        with listen("127.0.0.1") as listener:
-            listener.listen()
-            connect(listener.getsockname(), V4)
-            with listener.accept()[0] as conn:
-                assert cloud_toa.origin.client_of(conn) is None
-
-    def test_of_a_unix_socket(self) -> None:
-        one, two = socket.socketpair()
-        with one, two:
-            assert cloud_toa.origin.client_of(one) is None
-
-    def test_a_kernel_that_refuses_to_answer_is_heard(self) -> None:
-        class Refusing(socket.socket):
-            def getsockopt(self, *_: int) -> NoReturn:
-                raise PermissionError
-
-        with Refusing() as conn, pytest.raises(PermissionError):
-            cloud_toa.origin.client_of(conn)
-
-    def test_of_a_closed_socket(self) -> None:
-        sock = socket.socket()
-        sock.close()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            cloud_toa.origin.client_of(sock)
-
-
-class TestBytes:
-    """`saved_syn.read`: the headers alone."""
-
-    @pytest.mark.parametrize("source", ["192.0.2.1", "2001:db8::1"])
-    @pytest.mark.parametrize("payload", [0, 1, 1000])
-    def test_a_payload_that_is_not_there_does_not_matter(self, source: str, payload: int) -> None:
-        syn = header(source, encode(V6), payload)
-        assert saved_syn.read(syn, EVERYONE, Kinds()) == V6
-        assert saved_syn.read(syn, Trust.parse([source]), Kinds()) == V6
-        assert saved_syn.read(syn, Trust.parse(["192.0.2.2"]), Kinds()) is None
-
-    def test_a_layout_without_a_port(self) -> None:
-        syn = header("192.0.2.1", bytes.fromhex("1c0701c633640700"))
-        expected = Client(V4.ip, None)
-        assert saved_syn.read(syn, EVERYONE, Kinds(client_ip=(28,))) == expected
-
-    @pytest.mark.parametrize("source", ["192.0.2.1", "2001:db8::1"])
-    def test_cut_short_anywhere_is_no_client(self, source: str) -> None:
-        syn = header(source, encode(V4))
-        for length in range(len(syn)):
-            assert saved_syn.read(syn[:length], EVERYONE, Kinds()) is None
-        assert saved_syn.read(syn, EVERYONE, Kinds()) == V4
-
-    @given(st.binary(max_size=200))
-    def test_never_raises(self, syn: bytes) -> None:
-        saved_syn.read(syn, EVERYONE, Kinds())
-
-    @given(st.sampled_from(["192.0.2.1", "2001:db8::1"]), st.data())
-    def test_never_raises_on_a_syn_with_errors(self, source: str, data: st.DataObject) -> None:
-        syn = bytearray(header(source, encode(V6)))
-        changes = st.dictionaries(st.integers(0, len(syn) - 1), st.integers(0, 255), max_size=8)
-        for at, byte in data.draw(changes).items():
-            syn[at] = byte
-        saved_syn.read(bytes(syn), EVERYONE, Kinds())

@@ -2,18 +2,16 @@
 import json
 import socket
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from cloud_toa import Client
 from cloud_toa.origin import wsgi
+from tests.origin.addresses import V4, V6
 from tests.origin.apps import say
 from tests.origin.conftest import Connect, Listen, ask, gunicorn
 
-V4 = Client(ip_address("198.51.100.7"), 5678)
-V6 = Client(ip_address("2001:db8::7"), 5678)
 APP = "tests.origin.apps:for_wsgi"
 TRUST = {"saved_syn": "127.0.0.1 ::1", "receiver": None}
 

@@ -13,7 +13,16 @@ import pytest
 
 from tests.vm.machine import KERNELS, KernelUnavailableError, kernel, run_in_vm
 
-MATRIX = [f"tests/netns/test_{name}.py" for name in ("main_job", "sender", "receiver", "vectors")]
+TOPICS = (
+    "main_job",
+    "sender",
+    "sender_sockets",
+    "receiver",
+    "receiver_getsockopt",
+    "trust",
+    "vectors",
+)
+MATRIX = ["tests/netns", "-m", "not slow"]
 PATIENCE = 1800.0
 
 Runs = dict[str, "Future[tuple[str, int, str]]"]
