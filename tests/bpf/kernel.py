@@ -122,8 +122,13 @@ def variant(of: Datapath, folder: Path, old: str, new: str) -> Variant:
     """Compile a datapath's programs with one piece of their source replaced."""
     # The object's name, which names its maps, is that of the file.
     program = folder / f"{of.name}.bpf.c"
-    sources = (_SOURCES / program.name, _SOURCES / "toa.h", *_SOURCES.glob(f"{of.name}_*.h"))
-    texts = {folder / source.name: source.read_text() for source in sources}
+    # The other datapath's headers have its name and an underscore before theirs.
+    headers = {*_SOURCES.glob("*.h")} - {*_SOURCES.glob("*_*.h")} | {
+        *_SOURCES.glob(f"{of.name}_*.h")
+    }
+    texts = {
+        folder / source.name: source.read_text() for source in (_SOURCES / program.name, *headers)
+    }
     assert sum(text.count(old) for text in texts.values()) == 1
     for path, text in texts.items():
         path.write_text(text.replace(old, new))

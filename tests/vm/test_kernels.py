@@ -13,15 +13,6 @@ import pytest
 
 from tests.vm.machine import KERNELS, KernelUnavailableError, kernel, run_in_vm
 
-TOPICS = (
-    "main_job",
-    "sender",
-    "sender_sockets",
-    "receiver",
-    "receiver_getsockopt",
-    "trust",
-    "vectors",
-)
 MATRIX = ["tests/netns", "-m", "not slow"]
 PATIENCE = 1800.0
 
