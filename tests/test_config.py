@@ -8,6 +8,7 @@ import pytest
 from cloud_toa.config import EdgeSettings, OriginSettings, Where
 from cloud_toa.errors import ToaError
 from cloud_toa.option import KindError, Kinds
+from cloud_toa.origins import EVERYWHERE
 from cloud_toa.trust import Trust
 
 NOWHERE = "no place for the option is given: write some of syn,ack,data"
@@ -52,6 +53,8 @@ def test_defaults_are_those_of_the_design() -> None:
     edge = EdgeSettings()
     assert (edge.option_type_v4, edge.option_type_v6) == (254, 254)
     assert edge.where == Where.SYN | Where.ACK | Where.DATA
+    assert edge.origins == EVERYWHERE
+    assert not edge.control
     origin = OriginSettings(Trust.parse(["192.0.2.7"]))
     assert origin.kinds == Kinds((254,), (254,), ())
     assert not origin.save_syn

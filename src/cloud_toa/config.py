@@ -6,6 +6,7 @@ from enum import IntFlag
 
 from cloud_toa.errors import ToaError
 from cloud_toa.option import Kinds, check_kind
+from cloud_toa.origins import EVERYWHERE, Origins
 from cloud_toa.trust import Trust
 
 
@@ -41,7 +42,10 @@ class Where(IntFlag):
 
 @dataclass(frozen=True)
 class EdgeSettings:
-    """How a sender writes the option.
+    """How a sender writes the option, and for which connections.
+
+    ``origins`` are the destinations that get it; ``control`` lets the control socket's
+    process name clients by local port.
 
     Raises:
         KindError: a kind that TOA can't use.
@@ -50,6 +54,8 @@ class EdgeSettings:
     option_type_v4: int = 254
     option_type_v6: int = 254
     where: Where = Where.SYN | Where.ACK | Where.DATA
+    origins: Origins = EVERYWHERE
+    control: bool = False
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)

@@ -67,6 +67,12 @@ def refused(said: Said, *words: str) -> None:
         (["--option-type-v4", ""], ["''", "0 to 255"]),
         (["--where", "syn,fin"], ["'fin'", "syn,ack,data"]),
         (["--where", ""], ["syn,ack,data"]),
+        (["--origin", ""], ["empty", "any"]),
+        (["--origin", "origin.example:80"], ["'origin.example:80'", "host name", "address"]),
+        (["--origin", "192.0.2.7", "--origin", "192.0.2.8:0"], ["'192.0.2.8:0'", "1 to 65535"]),
+        (["--origin", "192.0.2.7/24"], ["'192.0.2.7/24'", "192.0.2.0/24"]),
+        (["--origin", "any", "--origin", "192.0.2.7"], ["'any'", "leave the other"]),
+        (["--origin", "0.0.0.0/0"], ["'0.0.0.0/0'", "any"]),
         (["--speed", "1"], ["--speed", "--help"]),
         (["--option-type-v4"], ["--option-type-v4", "--help"]),
     ],
@@ -215,7 +221,27 @@ def test_nothing_attached(datapath: str) -> None:
     [
         (
             ["edge", "attach", "--option-type-v4", "200", "--where", "ack,syn"],
-            {"option_type_v4": 200, "option_type_v6": 254, "where": "syn,ack"},
+            {
+                "option_type_v4": 200,
+                "option_type_v6": 254,
+                "where": "syn,ack",
+                "origins": ["any"],
+                "control": False,
+            },
+            edge.COUNTERS,
+        ),
+        (
+            [
+                *("edge", "attach", "--origin", "2001:db8::/32,192.0.2.7:443"),
+                *("--origin", "192.0.2.7", "--origin", "[2001:db8::1]:80"),
+            ],
+            {
+                "option_type_v4": 254,
+                "option_type_v6": 254,
+                "where": "syn,ack,data",
+                "origins": ["192.0.2.7", "192.0.2.7:443", "2001:db8::/32", "[2001:db8::1]:80"],
+                "control": False,
+            },
             edge.COUNTERS,
         ),
         (
@@ -233,7 +259,7 @@ def test_nothing_attached(datapath: str) -> None:
             origin.COUNTERS,
         ),
     ],
-    ids=["edge", "origin"],
+    ids=["edge", "edge with origins", "origin"],
 )
 def test_status(
     place: Path, attach: list[str], settings: dict[str, object], counters: tuple[str, ...]

@@ -49,6 +49,62 @@ def test_listener_on_no_address_keeps_its_port(lab: Lab, sender: Path) -> None:
     assert counters()["wildcard"] == 1
 
 
+@pytest.mark.parametrize("address", ["198.51.100.7", "2001:db8:7::7"])
+def test_listener_on_a_virtual_address(lab: Lab, sender: Path, address: str) -> None:
+    """As HAProxy's: it shares its port before it is made transparent, and stays what it is."""
+    family = 6 if ":" in address else 4
+    with balancer(lab, sender, None, family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        transparent(sock, (address, 8080))
+        sock.listen()
+        assert sock.getsockname()[:2] == (address, 8080)
+        assert sock.getsockopt(socket.IPPROTO_IP, IP_TRANSPARENT) == 1
+    assert set(counters().values()) == {0}
+
+
+def test_haproxy_listens_transparently(lab: Lab, sender: Path) -> None:
+    configuration = lab.files / "haproxy.cfg"
+    configuration.write_text(
+        "defaults\n  timeout connect 5s\n  timeout client 5s\n  timeout server 5s\n"
+        "listen virtual\n  bind 198.51.100.7:8080 transparent\n  server none 127.0.0.1:9\n"
+    )
+    command = ["haproxy", "-db", "-f", str(configuration)]
+    lab.start(lab.edge, command, [("198.51.100.7", 8080)], place=sender)
+    assert "198.51.100.7:8080" in lab.edge.run("ss", "-Hltn")
+
+
+@pytest.mark.parametrize(
+    "name", [socket.SO_REUSEADDR, socket.SO_REUSEPORT], ids=["address", "port"]
+)
+def test_client_of_a_socket_that_shares_its_port_later(
+    lab: Lab, sender: Path, receiver: Path, name: int
+) -> None:
+    """HAProxy's connections share their address after they are made transparent."""
+    with listen(lab, receiver, SERVER) as listener, balancer(lab, sender, None) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, name, 1)
+        sock.setsockopt(socket.SOL_SOCKET, name, 0)
+        sock.bind(CLIENT)
+        sock.connect(SERVER)
+        conn, peer = listener.accept()
+        conn.close()
+    assert peer == CLIENT
+
+
+def test_client_named_by_call_on_a_socket_that_shares_its_port(
+    lab: Lab, sender: Path, receiver: Path
+) -> None:
+    with listen(lab, receiver, SERVER) as listener, balancer(lab, sender, None) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        cloud_toa.set_client(sock, CLIENT)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        sock.connect(SERVER)
+        conn, peer = listener.accept()
+        conn.close()
+    assert peer == CLIENT
+
+
 def test_sockets_that_name_nobody_are_left_alone(lab: Lab, sender: Path, servers: Path) -> None:
     with capture(lab) as cable, listen(lab, servers, SERVER) as listener:
         with balancer(lab, sender, None) as sock:

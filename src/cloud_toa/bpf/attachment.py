@@ -24,11 +24,12 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from cloud_toa.bpf import cgroup, libbpf
 from cloud_toa.bpf.datapath import Datapath, Hook
@@ -63,10 +64,12 @@ class Attachments(Pinned):
         cgroups: Sequence[Path],
         settings: bytes,
         fill: Callable[[Object], None] = lambda _object: None,
+        sizes: Mapping[str, int] = MappingProxyType({}),
     ) -> Outcome:
         """Have these cgroups, and those already attached, run programs with these settings.
 
-        ``fill`` puts the settings' keys into the maps of a loaded object.
+        ``fill`` puts the settings' keys into the maps of a loaded object; ``sizes`` are
+        the numbers of entries, by map, that these settings take instead of the object's.
 
         Raises:
             ToaError: the kernel refused, or a cgroup lies inside another that is
@@ -77,6 +80,8 @@ class Attachments(Pinned):
             running = self._remembered()
             self._refuse_nested(cgroups, running)
             loading.set_settings(settings)
+            for name, entries in sizes.items():
+                loading.set_max_entries(name, entries)
             for name in self.datapath.kept:
                 existing = self.map(name)
                 if existing is not None and _compatible(existing, loading, name):
@@ -262,4 +267,5 @@ def _missing(hook: Hook) -> str:
 
 def _compatible(existing: Fd, loading: Object, name: str) -> bool:
     info = libbpf.map_info(existing)
-    return (info.type, info.key_size, info.value_size) == loading.map_sizes(name)
+    sizes = (info.type, info.key_size, info.value_size, info.max_entries)
+    return sizes == loading.map_sizes(name)

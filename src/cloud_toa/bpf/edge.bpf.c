@@ -8,25 +8,27 @@
  *   bind(client)                     edge_bind4/6     keeps the client instead
  *   connect(origin)                  edge_sockops     writes the option
  *
+ * A client may also be named by the port that the connection comes from (edge_ports.h).
+ *
  * The kernel binds to nothing, so packets leave from this host's own address:
  * no privilege, no policy routing, and a port per origin and not per host.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
 #include <linux/types.h>
+#include <asm/socket.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "edge_maps.h"
+#include "edge_origins.h"
+#include "edge_packets.h"
+#include "edge_ports.h"
 
 #define SOCK_STREAM 1
-#define AF_INET 2
-#define AF_INET6 10
 #define SOL_IP 0
 #define SOL_IPV6 41
 #define IPV6_TRANSPARENT 75 /* linux/in6.h; its include chain wants libc */
-#define TCPHDR_SYN 0x02
-#define TCPOPT_EXPERIMENTAL 254
 
 /* The kernel shows a program at most a page of an option's value. */
 #define OPTVAL_VISIBLE 4096
@@ -112,7 +114,8 @@ int edge_setopt(struct bpf_sockopt *ctx)
 		return 1;
 	}
 	if (!(level == SOL_IP && (name == IP_TRANSPARENT || name == TOA_CLIENT)) &&
-	    !(level == SOL_IPV6 && name == IPV6_TRANSPARENT))
+	    !(level == SOL_IPV6 && name == IPV6_TRANSPARENT) &&
+	    !(level == SOL_SOCKET && name == SO_REUSEPORT))
 		return 1;
 	sk = ctx->sk;
 	/* A transparent UDP proxy needs its IP_TRANSPARENT for itself. */
@@ -132,14 +135,23 @@ int edge_setopt(struct bpf_sockopt *ctx)
 		COUNT(no_memory);
 		return 1;
 	}
-	sender->transparent = 1;
+	/* HAProxy's listeners share their port before they are made transparent. */
+	if (level == SOL_SOCKET) {
+		if (!sender->bind)
+			sender->bind = BIND_LISTENER;
+		return 1;
+	}
+	if (sender->bind == BIND_LISTENER)
+		return 1;
+	sender->bind = BIND_CLIENT;
 	ctx->level = SOL_IP;
 	/* clang would merge the two stores into one of 8 bytes, which the verifier refuses. */
 	barrier();
 	ctx->optname = IP_BIND_ADDRESS_NO_PORT;
 	return 1;
 off:
-	bpf_sk_storage_delete(&senders, sk);
+	if (level != SOL_SOCKET)
+		bpf_sk_storage_delete(&senders, sk);
 	return 1;
 }
 
@@ -165,7 +177,7 @@ int edge_bind4(struct bpf_sock_addr *ctx)
 	if (!sk)
 		return 1;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender || !sender->transparent)
+	if (!sender || sender->bind != BIND_CLIENT)
 		return 1;
 	client.ip[3] = ctx->user_ip4;
 	client.port = ctx->user_port;
@@ -186,7 +198,7 @@ int edge_bind6(struct bpf_sock_addr *ctx)
 	if (!sk)
 		return 1;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender || !sender->transparent)
+	if (!sender || sender->bind != BIND_CLIENT)
 		return 1;
 	client.ip[0] = ctx->user_ip6[0];
 	client.ip[1] = ctx->user_ip6[1];
@@ -205,108 +217,49 @@ int edge_bind6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* Linux reads these first bytes of a kind 254 in a SYN as something of its own. */
-static __always_inline int linux_magic(const struct toa_option *option)
-{
-	if (option->kind != TCPOPT_EXPERIMENTAL)
-		return 0;
-	return option->port == TOA_BE16(TCP_FASTOPEN_MAGIC) ||
-	       (option->port == TOA_BE16(TCP_SMC_MAGIC >> 16) &&
-		(option->ip[0] & TOA_BE32(0xffff0000)) == TOA_BE32(TCP_SMC_MAGIC << 16));
-}
-
-/* Room for the option in the packet that is about to be built, as long as it is wanted. */
-static __always_inline void reserve(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
-	struct sender *sender;
-
-	if (!sk)
-		return;
-	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender)
-		return;
-
-	if (ctx->skb_tcp_flags & TCPHDR_SYN) {
-		if (!(settings.where & WHERE_SYN))
-			return;
-		/* A middlebox may drop SYNs with options that it does not know. */
-		if (ctx->total_retrans > 1) {
-			COUNT(syn_without);
-			return;
-		}
-		if (linux_magic(&sender->option)) {
-			COUNT(syn_magic);
-			return;
-		}
-		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
-			goto no_room;
-		COUNT(syn);
-		return;
-	}
-	/* The origin has answered beyond its SYN-ACK, which acknowledged 1: it has the option. */
-	if (sender->after_syn && (ctx->bytes_received || ctx->bytes_acked > 1)) {
-		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
-						       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
-		return;
-	}
-	/* No packet yet: the kernel wants to know how much data will fit beside the option. */
-	if (ctx->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS) {
-		if (settings.where & WHERE_DATA)
-			bpf_reserve_hdr_opt(ctx, sender->option.length, 0);
-		return;
-	}
-	sender->after_syn = 1;
-	if (ctx->skb_len) {
-		if (!(settings.where & WHERE_DATA))
-			return;
-		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
-			goto no_room;
-		COUNT(data);
-	} else {
-		if (!(settings.where & WHERE_ACK))
-			return;
-		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
-			goto no_room;
-		COUNT(ack);
-	}
-	return;
-no_room:
-	if (!sender->no_room)
-		COUNT(no_room);
-	sender->no_room = 1;
-}
-
-static __always_inline void write(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
-	struct sender *sender;
-
-	if (!sk)
-		return;
-	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender)
-		return;
-	/* The verifier wants lengths that it can see. */
-	if (sender->option.length == TOA_V4_LEN)
-		bpf_store_hdr_opt(ctx, &sender->option, TOA_V4_LEN, 0);
-	else
-		bpf_store_hdr_opt(ctx, &sender->option, TOA_V6_LEN, 0);
-}
-
 static __always_inline void connect(struct bpf_sock_ops *ctx)
 {
+	struct named_port *entry = 0;
 	struct bpf_sock *sk = ctx->sk;
 	struct sender *sender;
+	int known;
 
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender || !sender->option.length)
+	known = sender && sender->option.length;
+	if (!known) {
+		if (!settings.control)
+			return;
+		sender = 0;
+		entry = named_port(ctx->local_port);
+		if (entry)
+			known = 1;
+		else if (!late_peers())
+			return;
+	}
+	if (settings.listed && !listed(ctx)) {
+		/* An entry stays, for the connection that it is meant for. */
+		if (known)
+			COUNT(elsewhere);
 		return;
+	}
+	if (!sender) {
+		sender = bpf_sk_storage_get(&senders, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		if (!sender) {
+			COUNT(no_memory);
+			return;
+		}
+		sender->room = TOA_V6_LEN;
+	}
+	if (entry)
+		take_port(sender, entry);
+	if (known) {
+		sender->room = sender->option.length;
+		COUNT(connections);
+	}
 	bpf_sock_ops_cb_flags_set(ctx,
 				  ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
-	COUNT(connections);
 }
 
 SEC("sockops")

@@ -4,14 +4,19 @@
 What the programs do is told in ``edge.bpf.c``; how they are held, in `attachment`.
 """
 
+import mmap
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_toa.bpf import libbpf
+from cloud_toa.bpf import libbpf, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
+from cloud_toa.bpf.object import Object
 from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.origins import Destination, Origins
+from cloud_toa.ports import ENTRY, PORTS, SIZE
 
 # Until the first of a socket's calls is rewritten, none is: edge_setopt comes last.
 DATAPATH = Datapath(
@@ -22,7 +27,8 @@ DATAPATH = Datapath(
         Hook("edge_bind6", "cgroup/bind6", 9, "4.17"),
         Hook("edge_setopt", "cgroup/setsockopt", 22, "5.3"),
     ),
-    kept=("senders", "counters"),
+    kept=("senders", "counters", "ports"),
+    filled=("origins",),
 )
 
 COUNTERS = (
@@ -38,8 +44,13 @@ COUNTERS = (
     "wildcard",
     "unusable",
     "no_memory",
+    "elsewhere",
+    "late",
 )
 """Names of ``struct counters`` in edge_maps.h, which says what each counts."""
+
+_KEY_SIZE = 24
+_PORT_BITS = 32  # of a struct origin_key, before the address's
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,14 @@ def attach(cgroups: Sequence[Path], settings: EdgeSettings) -> Outcome:
     Raises:
         ToaError: see `Attachments.attach`.
     """
-    packed = bytes((settings.option_type_v4, settings.option_type_v6, settings.where))
-    return Attachments(DATAPATH).attach(cgroups, packed)
+
+    def fill(loaded: Object) -> None:
+        with loaded.map("origins") as origins:
+            for destination in settings.origins.destinations:
+                libbpf.update(origins, _origin_key(destination), b"\1")
+
+    sizes = {"ports": PORTS} if settings.control else {}
+    return Attachments(DATAPATH).attach(cgroups, _pack(settings), fill, sizes)
 
 
 def detach(cgroups: Sequence[Path] | None = None) -> list[Path | None]:
@@ -73,10 +90,62 @@ def status() -> EdgeStatus | None:
     rodata = attachments.map(".rodata")
     if rodata is None:
         return None
-    v4, v6, where = libbpf.lookup(rodata, bytes(4), libbpf.map_info(rodata).value_size)[:3]
+    packed = libbpf.lookup(rodata, bytes(4), libbpf.map_info(rodata).value_size)
     return EdgeStatus(
-        EdgeSettings(v4, v6, Where(where)),
+        _unpack(packed, attachments.map("origins")),
         tuple(attached.path for attached in attachments.running()),
         attachments.counters(COUNTERS),
         tuple(attachments.programs()),
     )
+
+
+def ports() -> mmap.mmap | None:
+    """The running sender's table of clients by local port; None where it does not read one.
+
+    The memory of a `cloud_toa.ports.PortTable`, mapped writable and shared. An exchange of
+    programs keeps the table as long as the settings' ``control`` stays on.
+    """
+    table = Attachments(DATAPATH).map("ports")
+    if table is None:
+        return None
+    about = libbpf.map_info(table)
+    # Without `control`, or of another version with another layout, it is no table of ours.
+    if (about.value_size, about.max_entries) != (ENTRY.size, PORTS):
+        return None
+    return mmap.mmap(table.number, SIZE)
+
+
+def _pack(settings: EdgeSettings) -> bytes:
+    return bytes(
+        (
+            settings.option_type_v4,
+            settings.option_type_v6,
+            settings.where,
+            not settings.origins.everywhere,
+            settings.control,
+        )
+    )
+
+
+def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
+    v4, v6, where, listed, control = packed.ljust(5, b"\0")[:5]
+    destinations: list[Destination] = []
+    if listed and origins is not None:
+        destinations += map(_destination, libbpf.keys(origins, _KEY_SIZE))
+    destinations.sort(key=lambda each: (each.network.version, each.network, each.port or 0))
+    return EdgeSettings(
+        v4, v6, Where(where), Origins(tuple(destinations), not listed), bool(control)
+    )
+
+
+def _origin_key(destination: Destination) -> bytes:
+    """A ``struct origin_key``: prefix length in host order, 4 bytes of port, 16 of address."""
+    length, address = trie.pack(destination.network)
+    port = struct.pack("!I", destination.port or 0)
+    return struct.pack("=I", _PORT_BITS + length) + port + address
+
+
+def _destination(key: bytes) -> Destination:
+    (length,) = struct.unpack("=I", key[:4])
+    (port,) = struct.unpack("!I", key[4:8])
+    return Destination(trie.unpack(length - _PORT_BITS, key[8:]), port or None)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause */
 /*
- * What the sender's programs share: settings, senders and counters.
+ * What the sender's programs share: settings, senders and counters;
+ * edge_origins.h and edge_ports.h have the other maps.
  */
 #ifndef CLOUD_TOA_EDGE_MAPS_H
 #define CLOUD_TOA_EDGE_MAPS_H
@@ -11,6 +12,9 @@
 
 #include "toa.h"
 
+#define AF_INET 2
+#define AF_INET6 10
+
 #define WHERE_SYN 1
 #define WHERE_ACK 2
 #define WHERE_DATA 4
@@ -20,14 +24,21 @@ const volatile struct {
 	__u8 kind_v4;
 	__u8 kind_v6;
 	__u8 where;
-} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA };
+	__u8 listed; /* only destinations in the map `origins` get the option */
+	__u8 control; /* clients may be named in the map `ports` */
+} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0 };
+
+/* Whom a bind() is for. */
+#define BIND_CLIENT 1 /* transparent: it names the client */
+#define BIND_LISTENER 2 /* sharing its port, as listeners do: it means what it says */
 
 /* One per socket of the load balancer that was made transparent or named its client. */
 struct sender {
 	struct toa_option option; /* as on the wire; length 0 until a client is known */
-	__u8 transparent; /* the next bind() names the client */
+	__u8 bind; /* BIND_* */
 	__u8 after_syn; /* a packet after the SYN has had its chance */
 	__u8 no_room; /* counted once a connection */
+	__u8 room; /* what data leaves for the option, also for one that may still come */
 };
 
 struct {
@@ -51,6 +62,8 @@ struct counters {
 	__u64 wildcard; /* transparent sockets bound to no client's address: TPROXY listeners */
 	__u64 unusable; /* clients named with an address that no client can have */
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
+	__u64 elsewhere; /* connections of a named client to a destination that is not listed */
+	__u64 late; /* clients that were named after the SYN had left */
 };
 
 #include "counters.h"

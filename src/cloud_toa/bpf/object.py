@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cloud_toa.bpf import libbpf
+from cloud_toa.bpf import library
 from cloud_toa.bpf.libbpf import Fd
 from cloud_toa.errors import ToaError
 
@@ -32,11 +32,13 @@ class Object:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lib = libbpf.library()
-        libbpf.messages.clear()
+        self._lib = library.library()
+        library.messages.clear()
         self._object = self._lib.bpf_object__open_file(os.fsencode(path), None)
         if not self._object:
-            raise ToaError(f"{path} is not a BPF object that {libbpf.NAME} can open: install again")
+            raise ToaError(
+                f"{path} is not a BPF object that {library.NAME} can open: install again"
+            )
 
     def close(self) -> None:
         """Free the object; programs and maps live on where something holds them."""
@@ -61,18 +63,22 @@ class Object:
         size = c_size_t()
         self._lib.bpf_map__initial_value(rodata, byref(size))
         data = value.ljust(size.value, b"\0")
-        libbpf.check(self._lib.bpf_map__set_initial_value(rodata, data, len(data)))
+        library.check(self._lib.bpf_map__set_initial_value(rodata, data, len(data)))
+
+    def set_max_entries(self, name: str, entries: int) -> None:
+        """Have a map made with this many entries, before loading."""
+        library.check(self._lib.bpf_map__set_max_entries(self._map(name), entries))
 
     def reuse_map(self, name: str, existing: Fd) -> None:
         """Take this existing map for the one of that name, before loading."""
-        libbpf.check(self._lib.bpf_map__reuse_fd(self._map(name), existing.number))
+        library.check(self._lib.bpf_map__reuse_fd(self._map(name), existing.number))
 
     def only(self, name: str) -> None:
         """Leave the other programs out, before loading."""
         program = None
         while program := self._lib.bpf_object__next_program(self._object, program):
             wanted = program == self._program(name)
-            libbpf.check(self._lib.bpf_program__set_autoload(program, wanted))
+            library.check(self._lib.bpf_program__set_autoload(program, wanted))
 
     def load(self) -> None:
         """Have the kernel verify and take the programs and maps.
@@ -82,7 +88,7 @@ class Object:
         """
         code = self._lib.bpf_object__load(self._object)
         if code:
-            log = "".join(libbpf.messages)
+            log = "".join(library.messages)
             if -code == errno.EPERM:
                 raise LoadError(
                     "the kernel does not let this user load eBPF programs: "
@@ -103,13 +109,14 @@ class Object:
         """A loaded map."""
         return Fd(os.dup(self._lib.bpf_map__fd(self._map(name))))
 
-    def map_sizes(self, name: str) -> tuple[int, int, int]:
-        """Type, key size and value size that the object wants of a map."""
+    def map_sizes(self, name: str) -> tuple[int, int, int, int]:
+        """Type, key size, value size and number of entries that the object wants of a map."""
         found = self._map(name)
         return (
             self._lib.bpf_map__type(found),
             self._lib.bpf_map__key_size(found),
             self._lib.bpf_map__value_size(found),
+            self._lib.bpf_map__max_entries(found),
         )
 
     def _program(self, name: str) -> int:

@@ -7,10 +7,9 @@ What the programs do is told in ``origin.bpf.c``; how they are held, in `attachm
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 
-from cloud_toa.bpf import libbpf
+from cloud_toa.bpf import libbpf, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
@@ -45,7 +44,6 @@ COUNTERS = (
 """Names of ``struct counters`` in origin_maps.h, which says what each counts."""
 
 _V4, _V6, _CLIENT_IP = 1, 2, 4
-_MAPPED = int(IPv6Address("::ffff:0:0"))
 
 
 @dataclass(frozen=True)
@@ -119,15 +117,10 @@ def _kinds(packed: bytes, layout: int) -> tuple[int, ...]:
 
 def _trust_key(network: IPNetwork) -> bytes:
     """A ``struct trust_key``: prefix length in host order, 16 bytes of address."""
-    if network.version == 4:
-        address = IPv6Address(_MAPPED | int(network.network_address))
-        return struct.pack("=I", network.prefixlen + 96) + address.packed
-    return struct.pack("=I", network.prefixlen) + network.network_address.packed
+    length, address = trie.pack(network)
+    return struct.pack("=I", length) + address
 
 
 def _network(key: bytes) -> IPNetwork:
     (length,) = struct.unpack("=I", key[:4])
-    address = IPv6Address(key[4:])
-    if address.ipv4_mapped is not None and length >= 96:
-        return ip_network(f"{address.ipv4_mapped}/{length - 96}")
-    return ip_network(f"{address}/{length}")
+    return trie.unpack(length, key[4:])

@@ -9,6 +9,7 @@ from cloud_toa.cli import report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import EdgeSettings, Where
 from cloud_toa.option import parse_kind
+from cloud_toa.origins import ANY, Origins
 
 _DEFAULT = EdgeSettings()
 
@@ -46,6 +47,13 @@ def add(verbs: Subparsers) -> None:
         metavar="LIST",
         help=f"packets that get it, until the origin answers (default {_DEFAULT.where})",
     )
+    attach.add_argument(
+        "--origin",
+        action="append",
+        metavar="CIDR[:PORT]",
+        help="write it for connections to these alone, such as 192.0.2.0/24:443 or "
+        f"[2001:db8::7]:443 (repeatable; default {ANY})",
+    )
     attach.set_defaults(run=_attach)
 
     detach = actions.add_parser(
@@ -68,6 +76,7 @@ def _attach(arguments: argparse.Namespace) -> int:
         parse_kind(arguments.option_type_v4),
         parse_kind(arguments.option_type_v6),
         Where.parse(arguments.where),
+        Origins.parse([ANY] if arguments.origin is None else arguments.origin),
     )
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]
     report.outcome("edge", edge.attach(cgroups, settings), cgroups)
@@ -88,6 +97,8 @@ def _status(arguments: argparse.Namespace) -> int:
         "option_type_v4": status.settings.option_type_v4,
         "option_type_v6": status.settings.option_type_v6,
         "where": str(status.settings.where),
+        "origins": str(status.settings.origins).split(),
+        "control": status.settings.control,
     }
     shown = report.status(settings, status.cgroups, status.counters, status.programs)
     print(json.dumps(shown) if arguments.json else report.text("edge", shown))

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause */
+/*
+ * Which packets of a connection carry the option, and when that ends.
+ */
+#ifndef CLOUD_TOA_EDGE_PACKETS_H
+#define CLOUD_TOA_EDGE_PACKETS_H
+
+#include "edge_maps.h"
+#include "edge_ports.h"
+
+#define TCPHDR_SYN 0x02
+#define TCPOPT_EXPERIMENTAL 254
+
+/* Linux reads these first bytes of a kind 254 in a SYN as something of its own. */
+static __always_inline int linux_magic(const struct toa_option *option)
+{
+	if (option->kind != TCPOPT_EXPERIMENTAL)
+		return 0;
+	return option->port == TOA_BE16(TCP_FASTOPEN_MAGIC) ||
+	       (option->port == TOA_BE16(TCP_SMC_MAGIC >> 16) &&
+		(option->ip[0] & TOA_BE32(0xffff0000)) == TOA_BE32(TCP_SMC_MAGIC << 16));
+}
+
+static __always_inline void switch_off(struct bpf_sock_ops *ctx)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
+					       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+}
+
+/*
+ * The first packet that may carry the option of a socket that waits for its client: by now
+ * a peer that stores it without waiting for an answer has done so. True: there is one, and
+ * the packet has no room for it.
+ */
+static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *sender)
+{
+	struct named_port *entry = named_port(ctx->local_port);
+	/* Asked for again: a register kept for it would cost every packet of others. */
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!entry || !entry->late) {
+		switch_off(ctx);
+		if (sk)
+			bpf_sk_storage_delete(&senders, sk);
+		return 0;
+	}
+	take_port(sender, entry);
+	sender->room = sender->option.length;
+	COUNT(late);
+	COUNT(connections);
+	if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+		return 1;
+	if (ctx->skb_len)
+		COUNT(data);
+	else
+		COUNT(ack);
+	return 0;
+}
+
+/* Room for the option in the packet that is about to be built, as long as it is wanted. */
+static __always_inline void reserve(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender)
+		return;
+
+	if (ctx->skb_tcp_flags & TCPHDR_SYN) {
+		if (!(settings.where & WHERE_SYN))
+			return;
+		/* A middlebox may drop SYNs with options that it does not know. */
+		if (ctx->total_retrans > 1) {
+			if (sender->option.length)
+				COUNT(syn_without);
+			return;
+		}
+		if (linux_magic(&sender->option)) {
+			COUNT(syn_magic);
+			return;
+		}
+		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+			goto no_room;
+		COUNT(syn);
+		return;
+	}
+	/* The origin has answered beyond its SYN-ACK, which acknowledged 1: it has the option. */
+	if (sender->after_syn && (ctx->bytes_received || ctx->bytes_acked > 1)) {
+		switch_off(ctx);
+		return;
+	}
+	/* No packet yet: the kernel wants to know how much data will fit beside the option. */
+	if (ctx->args[0] == BPF_WRITE_HDR_TCP_CURRENT_MSS) {
+		if (settings.where & WHERE_DATA)
+			bpf_reserve_hdr_opt(ctx, sender->room, 0);
+		return;
+	}
+	sender->after_syn = 1;
+	if (ctx->skb_len) {
+		if (!(settings.where & WHERE_DATA))
+			return;
+		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+			goto no_room;
+		COUNT(data);
+	} else {
+		if (!(settings.where & WHERE_ACK))
+			return;
+		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
+			goto no_room;
+		COUNT(ack);
+	}
+	return;
+no_room:
+	/* There is no option of length 0: who waits for a client ends up here, others don't ask. */
+	if (settings.control && !sender->option.length) {
+		if (ctx->skb_tcp_flags & TCPHDR_SYN || !learn_late(ctx, sender))
+			return;
+	}
+	if (!sender->no_room)
+		COUNT(no_room);
+	sender->no_room = 1;
+}
+
+static __always_inline void write(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender)
+		return;
+	/* The verifier wants lengths that it can see. */
+	if (sender->option.length == TOA_V4_LEN)
+		bpf_store_hdr_opt(ctx, &sender->option, TOA_V4_LEN, 0);
+	else
+		bpf_store_hdr_opt(ctx, &sender->option, TOA_V6_LEN, 0);
+}
+
+#endif
