@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cloud_toa.cli import decode, demo, doctor, edge, origin
+from cloud_toa.cli import decode, demo, doctor, edge, origin, run
 from cloud_toa.errors import ToaError
 
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (edge, origin, decode, doctor, demo):
+    for verb in (edge, origin, run, decode, doctor, demo):
         verb.add(verbs)
     parsed = parser.parse_args(arguments)
     try:

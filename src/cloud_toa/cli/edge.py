@@ -54,6 +54,11 @@ def add(verbs: Subparsers) -> None:
         help="write it for connections to these alone, such as 192.0.2.0/24:443 or "
         f"[2001:db8::7]:443 (repeatable; default {ANY})",
     )
+    attach.add_argument(
+        "--control",
+        action="store_true",
+        help="let 'cloud-toa run -sock' name clients by local port as well",
+    )
     attach.set_defaults(run=_attach)
 
     detach = actions.add_parser(
@@ -77,6 +82,7 @@ def _attach(arguments: argparse.Namespace) -> int:
         parse_kind(arguments.option_type_v6),
         Where.parse(arguments.where),
         Origins.parse([ANY] if arguments.origin is None else arguments.origin),
+        arguments.control,
     )
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]
     report.outcome("edge", edge.attach(cgroups, settings), cgroups)
@@ -90,6 +96,12 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    # Here, as other commands shall not wait for what only this one needs.
+    from cloud_toa.node import status as node  # noqa: PLC0415
+
+    if (queue := node.queue()) is not None:
+        print(json.dumps(queue) if arguments.json else report.queue_text(queue))
+        return 0
     status = edge.status()
     if status is None:
         return report.not_attached("edge", arguments.json)
@@ -100,6 +112,9 @@ def _status(arguments: argparse.Namespace) -> int:
         "origins": str(status.settings.origins).split(),
         "control": status.settings.control,
     }
-    shown = report.status(settings, status.cgroups, status.counters, status.programs)
+    shown = {
+        "datapath": "bpf",
+        **report.status(settings, status.cgroups, status.counters, status.programs),
+    }
     print(json.dumps(shown) if arguments.json else report.text("edge", shown))
     return 0

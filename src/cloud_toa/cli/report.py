@@ -111,12 +111,7 @@ def text(datapath: str, shown: dict[str, Any]) -> str:
     lines += [
         f"  {'cgroup':<16} {path or 'removed (detach forgets it)'}" for path in shown["cgroups"]
     ]
-    for name, value in shown["settings"].items():
-        if isinstance(value, bool):
-            words = "yes" if value else "no"
-        else:
-            words = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        lines.append(f"  {name.replace('_', '-'):<16} {words or 'none'}")
+    lines += _settings(shown["settings"])
     lines.append("  counters")
     lines += [f"    {name:<14} {value}" for name, value in shown["counters"].items()]
     lines.append("  cost")
@@ -129,3 +124,36 @@ def text(datapath: str, shown: dict[str, Any]) -> str:
     else:
         lines.append("    not counted: sysctl kernel.bpf_stats_enabled=1 (costs some itself)")
     return "\n".join(lines)
+
+
+def queue_text(shown: dict[str, Any]) -> str:
+    """The queue datapath's state for people, a line for each worker."""
+    lines = [f"edge: queue datapath, process {shown['pid']}", f"  {'why':<16} {shown['why']}"]
+    lines += _settings(shown["settings"])
+    lines.append("  counters")
+    lines += [f"    {name:<14} {value}" for name, value in shown["counters"].items()]
+    lines.append("  workers")
+    for worker in shown["workers"]:
+        counts = " ".join(f"{name} {value}" for name, value in worker["counters"].items())
+        lines.append(
+            f"    queue {worker['queue']:<5} process {worker['pid'] or 'none':<8} "
+            f"restarts {worker['restarts']:<3} {counts}"
+        )
+    return "\n".join(lines)
+
+
+def _settings(settings: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            words = "yes" if value else "no"
+        else:
+            words = (
+                ",".join(map(str, value))
+                if isinstance(value, list)
+                else ""
+                if value is None
+                else str(value)
+            )
+        lines.append(f"  {name.replace('_', '-'):<16} {words or 'none'}")
+    return lines

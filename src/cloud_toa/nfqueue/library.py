@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libnetfilter_queue.so.1 by ctypes: no more of it than opens and configures a queue.
+
+Source: libnetfilter_queue 1.0 (``libnetfilter_queue.h``).
+"""
+
+import ctypes
+from ctypes import c_int, c_uint8, c_uint16, c_uint32, c_void_p
+from functools import cache
+from typing import Any
+
+from cloud_toa.errors import ToaError
+
+NAME = "libnetfilter_queue.so.1"
+INSTALL = (
+    "apt-get install libnetfilter-queue1 (Debian, Ubuntu) "
+    "or dnf install libnetfilter_queue (RHEL, Rocky)"
+)
+
+
+@cache
+def library() -> Any:
+    """libnetfilter_queue.so.1.
+
+    Raises:
+        ToaError: it is not installed.
+    """
+    try:
+        lib = ctypes.CDLL(NAME, use_errno=True)
+    except OSError:
+        raise ToaError(f"{NAME} is missing: {INSTALL}") from None
+    for name, result, arguments in (
+        ("nfq_open", c_void_p, []),
+        ("nfq_close", c_int, [c_void_p]),
+        ("nfq_fd", c_int, [c_void_p]),
+        ("nfq_create_queue", c_void_p, [c_void_p, c_uint16, c_void_p, c_void_p]),
+        ("nfq_set_mode", c_int, [c_void_p, c_uint8, c_uint32]),
+        ("nfq_set_queue_maxlen", c_int, [c_void_p, c_uint32]),
+        ("nfq_set_queue_flags", c_int, [c_void_p, c_uint32, c_uint32]),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nftables table, policy rules and routes of the queue datapath, as text. Pure.
+
+A transparent load balancer's packets come from the client's address. Its SYN to an
+origin marks the connection; marked packets go to a worker, which writes the option,
+until the origin has answered beyond its SYN-ACK. In postrouting the source becomes
+this host's own, in prerouting the answers are marked so that a policy rule delivers
+them here, to the load balancer's socket.
+
+All state is the connection's mark, of which the upper 16 bits are ours::
+
+    0x70a0  from a client's address: masquerade, and deliver the answers here
+    0x70a1  from this host's own: perhaps the control socket knows the client
+       +2   the origin has answered beyond its SYN-ACK: nothing more is queued
+       +4   the SYN was sent again: the next one goes without the option, as a
+            middlebox may drop SYNs with options that it does not know
+
+It needs no accounting in conntrack, and so no sysctl. For packets to hold the option
+beside a full segment, the MSS in the origin's SYN-ACK is lowered (`mss`).
+
+Sources: nft(8), ip-rule(8); Linux 5.6 (intervals in concatenations), nftables 0.9.4.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloud_toa.nfqueue import mss
+from cloud_toa.origins import Destination, Origins
+
+NAME = "cloud_toa"
+FAMILY = "inet"
+TABLE = f"{FAMILY} {NAME}"
+
+TO_QUEUE = "to_queue"
+"""The chain whose last rule hands a packet to a worker."""
+
+COUNTERS = ("queued", "syn_without")
+"""Named counters in the table: packets meant for a worker, and SYNs left without."""
+
+MARK_MASK = 0xFFFF0000
+NAMED = 0x70A10000
+"""What a packet of a connection from this host's own address is marked with for a worker."""
+
+_TRANSPARENT = 0x70A00000
+_KIND = 0xFFF00000
+_NAMED, _ANSWERED, _AGAIN = 0x00010000, 0x00020000, 0x00040000
+_OTHERS = 0x0000FFFF
+
+_ROUTING_TABLE = 1802
+PRIORITY = 1802
+"""Of the policy rules: before the main table, behind the local one."""
+_PROTOCOL = 112
+"""Our signature on routes, of the numbers that ip-route(8) leaves to users."""
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The queues ``first`` to ``last``; which of them, is for the packet's processor to say."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """As nft writes it."""
+        if self.first == self.last:
+            return f"queue flags bypass to {self.first}"
+        return f"queue flags bypass,fanout to {self.first}-{self.last}"
+
+
+def table(origins: Origins, control: bool, mtus: Mapping[str, int], queue: str) -> str:
+    """What ``nft -f`` reads: the whole table, in place of one that is there.
+
+    Args:
+        origins: the destinations that get the option.
+        control: whether a control socket names clients of connections that come from this
+            host's own addresses.
+        mtus: bytes, by device.
+        queue: the queue statement; empty where `xtables` puts its own in that place.
+    """
+    sets, begin = _origins(origins)
+    local = to_queue = after = ""
+    if control:
+        local = f"fib saddr type local {_set('ct', NAMED)}"
+        to_queue = f"ct mark & {_NAMED:#010x} != 0 {_set('meta', NAMED)}"
+        after = f"""
+  chain output_after {{
+    type filter hook output priority mangle + 1; policy accept;
+    meta mark & {MARK_MASK:#010x} == {NAMED:#010x} meta mark set meta mark & {_OTHERS:#010x}
+  }}"""
+    text = f"""{delete()}table {TABLE} {{
+  counter queued {{ }}
+  counter syn_without {{ }}
+{sets}
+{mss.maps(mtus)}
+  chain {TO_QUEUE} {{
+    {to_queue}
+    counter name queued
+    {queue}
+  }}
+  chain begin {{
+    fib saddr type != local {_set("ct", _TRANSPARENT)}
+    {local}
+  }}
+  chain syn_again {{
+    ct mark & {_AGAIN:#010x} != 0 counter name syn_without accept
+    ct mark set ct mark | {_AGAIN:#010x}
+  }}
+  chain syn {{
+    ct mark & {_KIND:#010x} == {_TRANSPARENT:#010x} goto syn_again
+    {begin}
+  }}
+  chain output {{
+    type filter hook output priority mangle; policy accept;
+    tcp flags & (fin | syn | rst | ack) == syn jump syn
+    ct mark & {_KIND | _ANSWERED:#010x} == {_TRANSPARENT:#010x} goto {TO_QUEUE}
+  }}{after}
+  chain postrouting {{
+    type nat hook postrouting priority srcnat + 1; policy accept;
+    ct mark & {_KIND | _NAMED:#010x} == {_TRANSPARENT:#010x} masquerade
+  }}
+{mss.chain(f"ct mark & {_NAMED:#010x} != 0" if control else "")}
+  chain prerouting {{
+    type filter hook prerouting priority mangle; policy accept;
+    ct mark & {_KIND:#010x} != {_TRANSPARENT:#010x} accept
+    ct direction original accept
+    ct mark & {_NAMED:#010x} == 0 {_set("meta", _TRANSPARENT)}
+    ct mark & {_ANSWERED:#010x} != 0 accept
+    tcp flags & syn == syn goto {mss.CHAIN}
+    ct mark set ct mark | {_ANSWERED:#010x}
+  }}
+}}
+"""
+    return "".join(f"{line}\n" for line in text.splitlines() if line.strip())
+
+
+def follow(mtus: Mapping[str, int]) -> str:
+    """What ``nft -f`` reads when devices have come, gone, or changed their MTU (bytes)."""
+    text = ""
+    for name, elements in mss.devices(mtus).items():
+        text += f"flush map {TABLE} {name}\n"
+        if elements:
+            text += f"add element {TABLE} {name} {{ {elements} }}\n"
+    return text
+
+
+def delete() -> str:
+    """What ``nft -f`` reads to remove the table, whether it is there or not."""
+    return f"table {TABLE}\ndelete table {TABLE}\n"
+
+
+def policy_rule(family: int, verb: str) -> str:
+    """Arguments of ``ip`` that add, show or delete what has marked packets delivered here."""
+    shown = f"-{family} rule {verb} priority {PRIORITY} fwmark {_TRANSPARENT:#x}/{MARK_MASK:#x}"
+    return f"{shown} lookup {_ROUTING_TABLE}"
+
+
+def route(family: int) -> str:
+    """Arguments of ``ip`` for the route of that rule's table; adding it again is no error."""
+    return f"-{family} route replace local default dev lo table {_ROUTING_TABLE} proto {_PROTOCOL}"
+
+
+def flush_route(family: int) -> str:
+    """Arguments of ``ip`` that remove that route."""
+    return f"-{family} route flush table {_ROUTING_TABLE} proto {_PROTOCOL}"
+
+
+def _set(where: str, mark: int) -> str:
+    return f"{where} mark set {where} mark & {_OTHERS:#010x} | {mark:#010x}"
+
+
+def _origins(origins: Origins) -> tuple[str, str]:
+    """The sets of destinations, and the rules that look into them."""
+    if origins.everywhere:
+        return "", 'oifname != "lo" jump begin'
+    sets, rules = [], []
+    for version, kind, header in ((4, "ipv4_addr", "ip"), (6, "ipv6_addr", "ip6")):
+        listed = [d for d in _outermost(origins) if d.network.version == version]
+        with_port = ", ".join(f"{d.network} . {d.port}" for d in listed if d.port)
+        every_port = ", ".join(str(d.network) for d in listed if not d.port)
+        if every_port:
+            sets.append(_interval_set(f"origins_ipv{version}", kind, every_port))
+            rules.append(f"{header} daddr @origins_ipv{version} meta l4proto tcp jump begin")
+        if with_port:
+            name = f"origins_ipv{version}_port"
+            sets.append(_interval_set(name, f"{kind} . inet_service", with_port))
+            rules.append(f"{header} daddr . tcp dport @{name} jump begin")
+    return "\n".join(sets), "\n    ".join(rules)
+
+
+def _outermost(origins: Origins) -> list[Destination]:
+    """Without destinations that lie in others: the kernel refuses overlapping intervals."""
+    return [
+        inner
+        for inner in origins.destinations
+        if not any(
+            outer is not inner and outer.port == inner.port and _within(inner, outer)
+            for outer in origins.destinations
+        )
+    ]
+
+
+def _within(inner: Destination, outer: Destination) -> bool:
+    low, high = inner.network[0], inner.network[-1]
+    return low in outer.network and high in outer.network
+
+
+def _interval_set(name: str, kind: str, elements: str) -> str:
+    return f"""  set {name} {{
+    type {kind}
+    flags interval
+    elements = {{ {elements} }}
+  }}"""

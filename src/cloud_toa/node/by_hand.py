@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``-auto-setup`` would do, for an operator who would rather do it by hand.
+
+Changes nothing; asks the kernel which datapath it has, and for the devices' MTUs.
+"""
+
+import shlex
+
+from cloud_toa.nfqueue import rules, setup
+from cloud_toa.node.choice import choose
+from cloud_toa.node.settings import RunSettings
+
+
+def instructions(settings: RunSettings) -> str:
+    """A shell script with the rules, routes and sysctls; or the command that attaches eBPF."""
+    chosen = choose(settings.datapath)
+    head = f"#!/bin/sh\n# datapath: {chosen.datapath}, as {chosen.why}\nset -e\n"
+    return head + (_bpf(settings) if chosen.datapath == "bpf" else _queue(settings))
+
+
+def _bpf(settings: RunSettings) -> str:
+    command = ["cloud-toa", "edge", "attach"]
+    for name in settings.cgroups or ("/",):
+        command += ["--cgroup", name]
+    command += ["--option-type-v4", str(settings.option_type_v4)]
+    command += ["--option-type-v6", str(settings.option_type_v6)]
+    for origin in str(settings.origins).split():
+        command += ["--origin", origin]
+    if settings.sock is not None:
+        command += ["--control"]
+    return shlex.join(command) + "\n# To undo: cloud-toa edge detach\n"
+
+
+def _queue(settings: RunSettings) -> str:
+    control = settings.sock is not None
+    table = rules.table(settings.origins, control, setup.device_mtus(), str(settings.queues))
+    lines = []
+    for family in setup.families():
+        lines += [f"ip {rules.policy_rule(family, 'add')}", f"ip {rules.route(family)}"]
+    undo = [f"nft delete table {rules.TABLE}"]
+    for family in setup.families():
+        undo += [f"ip {rules.policy_rule(family, 'del')}", f"ip {rules.flush_route(family)}"]
+    return "".join(
+        [
+            "# No sysctl must be set. A busy edge needs room in conntrack, see cloud-toa doctor:\n",
+            "#   sysctl -w net.netfilter.nf_conntrack_max=1200000\n",
+            "# The numbers of mss_ maps are the devices' MTUs: change them together.\n",
+            *(f"{line}\n" for line in lines),
+            f"nft -f - <<'END'\n{table}END\n",
+            "# To undo:\n",
+            *(f"#   {line}\n" for line in undo),
+        ]
+    )

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an edge has done, as Prometheus reads it (text exposition format 0.0.4)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from cloud_toa.errors import ToaError
+
+Shown = Mapping[str, Any]
+"""What `status.edge` answers."""
+
+
+class _Edge(Collector):
+    def __init__(self, shown: Callable[[], Shown | None]) -> None:
+        self._shown = shown
+
+    def collect(self) -> Iterable[Metric]:
+        """One reading of everything."""
+        shown = self._shown()
+        if shown is None:
+            return
+        info = GaugeMetricFamily(
+            "cloud_toa_datapath", "1 for the datapath that is at work", labels=["datapath"]
+        )
+        info.add_metric([shown["datapath"]], 1)
+        yield info
+        for name, value in shown["counters"].items():
+            yield _counter(f"cloud_toa_edge_{name}", f"sender's counter {name}", value)
+        if workers := shown.get("workers"):
+            for name in ("restarts", *workers[0]["counters"]):
+                family = CounterMetricFamily(
+                    f"cloud_toa_worker_{name}", f"worker's counter {name}", labels=["queue"]
+                )
+                for worker in workers:
+                    value = worker["counters"].get(name, worker["restarts"])
+                    family.add_metric([str(worker["queue"])], value)
+                yield family
+        for name, value in shown.get("control", {}).items():
+            if name == "peers":
+                yield GaugeMetricFamily("cloud_toa_control_peers", "peers connected", value)
+            else:
+                yield _counter(
+                    f"cloud_toa_control_{name}", f"control socket's counter {name}", value
+                )
+
+
+def serve(address: tuple[str, int], shown: Callable[[], Shown | None]) -> Callable[[], None]:
+    """Serve metrics at ``http://address/metrics`` in a thread; answer how to stop it.
+
+    Raises:
+        ToaError: the address can't be had.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Edge(shown))
+    host, port = address
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise ToaError(
+            f"-metrics {host}:{port} can't be had: {error.strerror}: choose another address"
+        ) from None
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
+
+
+def _counter(name: str, help_text: str, value: int) -> Metric:
+    return CounterMetricFamily(name, help_text, value)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two datapaths as an edge runs them, alike: start, stop, and tell how things stand."""
+
+import asyncio
+import logging
+import mmap
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from cloud_toa.bpf import cgroup, edge
+from cloud_toa.doctor import queue as doctor_queue
+from cloud_toa.errors import ToaError
+from cloud_toa.nfqueue import counters, setup
+from cloud_toa.nfqueue.workers import Shared, Workers
+from cloud_toa.node.settings import RunSettings
+from cloud_toa.node.state import State
+from cloud_toa.ports import SIZE, PortTable
+
+_RTMGRP_LINK = 1
+
+_log = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """A datapath at work."""
+
+    table: PortTable | None
+
+    async def start(self, changed: Callable[[], None]) -> None:
+        """Begin to write the option; ``changed`` is called when `shown` has changed.
+
+        Raises:
+            ToaError: it can't; nothing is left of the attempt.
+        """
+
+    async def stop(self) -> None:
+        """Take away what was set up."""
+
+    def shown(self) -> dict[str, Any]:
+        """What `edge status` shows beside the settings."""
+
+
+class QueueSender:
+    """Workers, and rules that bring them packets."""
+
+    def __init__(self, settings: RunSettings, state: State) -> None:
+        self.table: PortTable | None = None
+        self._settings = settings
+        queues = settings.queues
+        count = queues.last - queues.first + 1
+        counting, memory = state.counters(counters.size(count))
+        table = -1
+        if settings.sock is not None:
+            table = os.memfd_create("cloud-toa-ports")
+            os.ftruncate(table, SIZE)
+            self.table = PortTable(mmap.mmap(table, SIZE))
+        kinds = (settings.option_type_v4, settings.option_type_v6)
+        self._workers = Workers(queues, kinds, Shared(counting, table), memory)
+        self._links: socket.socket | None = None
+        self._mtus: dict[str, int] = {}
+
+    async def start(self, changed: Callable[[], None]) -> None:
+        """See `Sender`."""
+        setup.require(self._settings.auto_setup)
+        await self._workers.start(changed)
+        pids = " ".join(str(worker.pid) for worker in self._workers.all)
+        _log.info("workers for queues %s: processes %s", _span(self._settings), pids)
+        if not self._settings.auto_setup:
+            if not setup.is_there():
+                _log.warning(
+                    "nothing is queued: no rules are set up. "
+                    "Start with -auto-setup, or set up what cloud-toa run -print-rules shows"
+                )
+            return
+        try:
+            by_nft = doctor_queue.try_nft() is not False
+            settings = self._settings
+            setup.install(settings.origins, self.table is not None, settings.queues, by_nft=by_nft)
+        except BaseException:
+            await self._workers.stop()
+            raise
+        how = "nft's queue statement" if by_nft else "the NFQUEUE target, as nft has no queue here"
+        _log.info("rules are set up, by %s", how)
+        self._follow_devices()
+
+    async def stop(self) -> None:
+        """See `Sender`."""
+        if self._links is not None:
+            asyncio.get_running_loop().remove_reader(self._links)
+            self._links.close()
+        if self._settings.auto_setup:
+            setup.remove()
+            _log.info("rules are removed")
+        await self._workers.drained()
+        await self._workers.stop()
+
+    def shown(self) -> dict[str, Any]:
+        """See `Sender`."""
+        return {
+            "workers": [
+                {"queue": worker.queue, "pid": worker.pid, "restarts": worker.restarts}
+                for worker in self._workers.all
+            ]
+        }
+
+    def _follow_devices(self) -> None:
+        self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._links.setblocking(False)
+        self._links.bind((0, _RTMGRP_LINK))
+        asyncio.get_running_loop().add_reader(self._links, self._devices_changed)
+        # Only now: a change between `install` and the subscription is seen as well.
+        self._devices_changed()
+
+    def _devices_changed(self) -> None:
+        assert self._links is not None
+        with suppress(BlockingIOError):
+            while True:
+                with suppress(OSError):  # too many at once: what matters is that something changed
+                    if not self._links.recv(1 << 16):
+                        break
+                    continue
+                break
+        mtus = setup.device_mtus()
+        if mtus != self._mtus:
+            try:
+                setup.follow(mtus)
+                self._mtus = mtus
+            except ToaError as error:
+                _log.error("%s", error)
+
+
+class BpfSender:
+    """The eBPF programs, attached for as long as the edge runs."""
+
+    def __init__(self, settings: RunSettings, _state: State) -> None:
+        self.table: PortTable | None = None
+        self._settings = settings
+        self.cgroups = [cgroup.resolve(name) for name in settings.cgroups] or [cgroup.root()]
+
+    async def start(self, changed: Callable[[], None]) -> None:
+        """See `Sender`."""
+        del changed
+        if self._settings.auto_setup:
+            edge.attach(self.cgroups, self._settings.edge)
+            _log.info("eBPF programs are attached to %s", " ".join(map(str, self.cgroups)))
+        else:
+            self._require_attached()
+        if self._settings.sock is not None:
+            memory = edge.ports()
+            if memory is None:
+                raise ToaError(
+                    "the attached eBPF programs take no control socket: "
+                    "cloud-toa edge attach --control, or run with -auto-setup"
+                )
+            self.table = PortTable(memory)
+
+    async def stop(self) -> None:
+        """See `Sender`."""
+        if self._settings.auto_setup:
+            edge.detach(self.cgroups)
+            _log.info("eBPF programs are detached")
+
+    def shown(self) -> dict[str, Any]:
+        """See `Sender`."""
+        return {"cgroups": [str(path) for path in self.cgroups]}
+
+    def _require_attached(self) -> None:
+        if edge.status() is None:
+            raise ToaError(
+                "the eBPF sender is not attached, and without -auto-setup nothing is touched: "
+                "add -auto-setup, or do what cloud-toa run -print-rules shows"
+            )
+
+
+def _span(settings: RunSettings) -> str:
+    return f"{settings.queues.first} to {settings.queues.last}"

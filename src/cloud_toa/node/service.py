@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cloud-toa run``: one edge, from its start to its end.
+
+Whatever a killed predecessor left is replaced or removed first; whatever was set up is
+taken away at the end, in an order in which no packet waits for somebody who is gone.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from cloud_toa.bpf import edge
+from cloud_toa.control import ControlServer
+from cloud_toa.errors import ToaError
+from cloud_toa.nfqueue import setup
+from cloud_toa.node import status
+from cloud_toa.node.choice import choose
+from cloud_toa.node.senders import BpfSender, QueueSender, Sender
+from cloud_toa.node.settings import RunSettings
+from cloud_toa.node.state import State
+
+_log = logging.getLogger(__name__)
+
+
+async def run(settings: RunSettings) -> None:
+    """Be an edge until a signal or the control socket ends it.
+
+    Raises:
+        ToaError: it can't start; nothing is left of the attempt.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, _asked, stop, signal.Signals(number).name)
+    chosen = choose(settings.datapath)
+    if chosen.datapath == "queue":
+        setup.require(settings.auto_setup)
+    _log.info("datapath: %s, as %s", chosen.datapath, chosen.why)
+    async with AsyncExitStack() as undo:
+        state = State()
+        undo.callback(state.close)
+        if settings.auto_setup:
+            _remove_left_over(state.left_over(), keep=chosen.datapath)
+        make = QueueSender if chosen.datapath == "queue" else BpfSender
+        sender: Sender = make(settings, state)
+        control: ControlServer | None = None
+
+        def shown() -> dict[str, Any]:
+            return {
+                "datapath": chosen.datapath,
+                "why": chosen.why,
+                "pid": os.getpid(),
+                "auto_setup": settings.auto_setup,
+                "settings": _settings(settings),
+                **sender.shown(),
+            }
+
+        def write() -> None:
+            state.write(shown())
+
+        # Before anything is set up, so that what a kill leaves is known to the next start.
+        write()
+        await sender.start(write)
+        undo.push_async_callback(sender.stop)
+        write()
+        if settings.sock is not None and sender.table is not None:
+            kinds = (settings.option_type_v4, settings.option_type_v6)
+            control = ControlServer(
+                settings.sock, sender.table, kinds, settings.sock_group,
+                lambda: _asked(stop, "quit:0"),
+            )  # fmt: skip
+            await control.start()
+            undo.push_async_callback(control.close)
+            _log.info("control socket: %s", settings.sock)
+        if settings.metrics is not None:
+            _serve_metrics(settings.metrics, shown, control, undo)
+        _log.info("ready")
+        _notify_systemd()
+        await stop.wait()
+        _log.info("stopping ...")
+    _log.info("stopped")
+
+
+def clean_up() -> bool:
+    """Remove what a killed edge left in this network namespace; answer whether there was any.
+
+    Raises:
+        ToaError: an edge is at work here.
+    """
+    state = State()
+    try:
+        left = state.left_over()
+        found = _remove_left_over(left)
+    finally:
+        state.close()
+    return found
+
+
+def _remove_left_over(left: dict[str, Any], keep: str = "") -> bool:
+    """What will be put in place again is kept: connections under way depend on it."""
+    found = False
+    if left.get("datapath") == "bpf" and left.get("auto_setup") and keep != "bpf":
+        with suppress(ToaError):
+            found = bool(edge.detach([Path(path) for path in left.get("cgroups", [])]))
+    if keep != "queue":
+        with suppress(ToaError):  # without nft and ip, none of ours can be there
+            found = setup.remove() or found
+    if found:
+        _log.info("removed what a former run had left")
+    return found
+
+
+def _serve_metrics(
+    address: tuple[str, int],
+    shown: Callable[[], dict[str, Any]],
+    control: ControlServer | None,
+    undo: AsyncExitStack,
+) -> None:
+    # Imported only when asked for, as it takes as long as all the rest.
+    from cloud_toa.node import metrics  # noqa: PLC0415
+
+    def read() -> dict[str, Any] | None:
+        now = shown()
+        if now["datapath"] == "queue":
+            now = status.queue() or now
+        now.setdefault("counters", status.bpf_counters() or {})
+        return now | ({"control": dict(control.counters)} if control else {})
+
+    undo.callback(metrics.serve(address, read))
+    _log.info("metrics: http://%s:%d/metrics", *address)
+
+
+def _settings(settings: RunSettings) -> dict[str, Any]:
+    return {
+        "option_type_v4": settings.option_type_v4,
+        "option_type_v6": settings.option_type_v6,
+        "origins": str(settings.origins).split(),
+        "min_queue_id": settings.queues.first,
+        "max_queue_id": settings.queues.last,
+        "sock": str(settings.sock) if settings.sock else None,
+    }
+
+
+def _asked(stop: asyncio.Event, by: str) -> None:
+    if not stop.is_set():
+        _log.info("%s", by)
+        stop.set()
+
+
+def _notify_systemd() -> None:
+    """Tell a service manager that we are ready: sd_notify(3)."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect("\0" + path[1:] if path.startswith("@") else path)
+            sock.send(b"READY=1")

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``cloud-toa run`` can be told, right once it exists. Pure."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from cloud_toa.config import EdgeSettings
+from cloud_toa.errors import ToaError
+from cloud_toa.nfqueue.rules import Queues
+from cloud_toa.option import check_kind
+from cloud_toa.origins import Origins
+
+Choice = Literal["auto", "bpf", "queue"]
+CHOICES: tuple[Choice, ...] = ("auto", "bpf", "queue")
+
+MAX_WORKERS = 256
+_LAST_QUEUE = 65535
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[0-9.]*):(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of one edge.
+
+    Raises:
+        ToaError: a kind, queue or address that can't be; with the remedy.
+    """
+
+    origins: Origins
+    queues: Queues
+    option_type_v4: int = 254
+    option_type_v6: int = 254
+    auto_setup: bool = False
+    datapath: Choice = "auto"
+    cgroups: tuple[str, ...] = ()
+    sock: Path | None = None
+    sock_group: str | None = None
+    metrics: tuple[str, int] | None = None
+    debug: bool = field(default=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_kind(self.option_type_v4)
+        check_kind(self.option_type_v6)
+        first, last = self.queues.first, self.queues.last
+        for name, number in (("min", first), ("max", last)):
+            if not 0 <= number <= _LAST_QUEUE:
+                raise ToaError(f"-{name}-queue-id {number} is out of range: 0 to {_LAST_QUEUE}")
+        if first > last:
+            raise ToaError(f"-min-queue-id {first} is above -max-queue-id {last}: swap them")
+        if last - first >= MAX_WORKERS:
+            raise ToaError(
+                f"-min-queue-id {first} to -max-queue-id {last} are {last - first + 1} queues, "
+                f"and as many processes: {MAX_WORKERS} at most, one for each CPU is best"
+            )
+        if self.sock_group is not None and self.sock is None:
+            raise ToaError(f"-sock-group {self.sock_group} is of no use without -sock PATH")
+
+    @property
+    def edge(self) -> EdgeSettings:
+        """The same for the eBPF sender."""
+        return EdgeSettings(
+            self.option_type_v4,
+            self.option_type_v6,
+            origins=self.origins,
+            control=self.sock is not None,
+        )
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read ``127.0.0.1:9100``, ``[::1]:9100`` or ``:9100`` (every address).
+
+    Raises:
+        ToaError: it is something else.
+    """
+    found = _ADDRESS.fullmatch(text)
+    if not found or not 0 < int(found["port"]) < 65536:
+        raise ToaError(f"-metrics {text!r} is not an address: write 127.0.0.1:9100 or [::1]:9100")
+    return found["host"].strip("[]") or "::", int(found["port"])
+
+
+def parse_queue(name: str, text: str) -> int:
+    """Read a queue's number; its range is for `RunSettings` to say.
+
+    Raises:
+        ToaError: not a decimal number.
+    """
+    if text.isascii() and text.isdecimal() and len(text) < 20:
+        return int(text)
+    raise ToaError(f"-{name} {text!r:.99} is not a number: write 0 to {_LAST_QUEUE}, such as 1")

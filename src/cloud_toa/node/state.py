@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a running edge leaves for others to read, and what a killed one has left.
+
+::
+
+    /run/cloud-toa/<network namespace>/lock         held while an edge runs there
+                                       state.json   what runs, for `edge status`
+                                       counters     the workers', as `counters.Row`
+
+An edge is of one network namespace, as its nftables table is; the namespace is named by
+its inode number. Files that nobody's lock covers are of an edge that was killed.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+from cloud_toa.errors import ToaError
+
+RUN = Path("/run/cloud-toa")
+
+
+def directory() -> Path:
+    """This network namespace's."""
+    return RUN / str(Path("/proc/thread-self/ns/net").stat().st_ino)
+
+
+class State:
+    """This process's claim to be the edge of this network namespace.
+
+    Raises:
+        ToaError: another process is; or the files can't be made.
+    """
+
+    def __init__(self) -> None:
+        self._folder = directory()
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(
+                self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+        except OSError as error:
+            raise ToaError(f"{self._folder}: {error.strerror}: run as root") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise ToaError(
+                f"cloud-toa run is at work here already{_who(self._folder)}: stop that first"
+            ) from None
+
+    def left_over(self) -> dict[str, Any]:
+        """What an edge that was killed wrote last; empty where there was none."""
+        return _read(self._folder)
+
+    def write(self, shown: dict[str, Any]) -> None:
+        """Say what runs, in one step."""
+        new = self._folder / "state.json.new"
+        new.write_text(json.dumps(shown))
+        new.replace(self._folder / "state.json")
+
+    def counters(self, size: int) -> tuple[int, mmap.mmap]:
+        """Memory for the workers' counters, zeroed, as a file descriptor and mapped."""
+        path = self._folder / "counters"
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.ftruncate(descriptor, size)
+        return descriptor, mmap.mmap(descriptor, size)
+
+    def close(self) -> None:
+        """Nothing runs any more: remove the files, and let others have the place."""
+        for name in ("state.json", "state.json.new", "counters"):
+            (self._folder / name).unlink(missing_ok=True)
+        # The lock's own file stays: who waits for it may have it open already.
+        os.close(self._lock)
+
+
+def running() -> tuple[dict[str, Any], mmap.mmap | None] | None:
+    """What runs in this network namespace, and its counters; None where nothing does."""
+    folder = directory()
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        shown = _read(folder)
+        if not shown:
+            return None
+        try:
+            with (folder / "counters").open("rb") as file:
+                return shown, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except (OSError, ValueError):
+            return shown, None
+    finally:
+        os.close(lock)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        shown = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return shown if isinstance(shown, dict) else {}
+
+
+def _who(folder: Path) -> str:
+    pid = _read(folder).get("pid")
+    return f" (process {pid})" if pid else ""
