@@ -53,6 +53,8 @@ def main() -> int:
 
         costs = {} if asked.no_cost else cost.measure(testbed, count)
     quantities = {"p50": "p50 ms", "p99": "p99 ms", "cpu": "CPU µs/connection", "failed": "failed"}
+    if any(mode.queues for mode in asked.modes):
+        quantities["queued"] = "packets queued/connection"
     print(report.describe(machine))
     for at_a_time, rounds in measured.items():
         unit = f"connections/s, {at_a_time} at a time"
@@ -71,6 +73,7 @@ def load(testbed: Testbed, address: tuple[str, int], seconds: int, at_a_time: in
     Raises:
         ToaError: connections failed.
     """
+    queued = testbed.queue.queued() if testbed.queue else 0
     before = testbed.cpu_time()
     said = testbed.lab.client.run(
         *("wrk", "-t1", f"-c{at_a_time}", f"-d{seconds}s", "--latency", "-H", "Connection: close"),
@@ -89,6 +92,7 @@ def load(testbed: Testbed, address: tuple[str, int], seconds: int, at_a_time: in
         "cpu": used * 1e6 / connections,
         "connections": connections,
         "failed": failed,
+        "queued": (testbed.queue.queued() - queued) / connections if testbed.queue else 0,
     }
 
 

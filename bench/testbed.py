@@ -11,6 +11,8 @@ its own in the same two processes, so that nothing but the mode differs::
     idle         as plain, with eBPF attached that has nothing to do
     transparent  as toa, but by IP_TRANSPARENT and policy routing instead of eBPF
     floor        as transparent, with programs at TOA's hooks that do nothing, as often
+    queue-N      as toa, by the queue datapath with N queues instead of eBPF
+    every        as queue-1, with every packet queued
 
 Plain means plain: eBPF is attached for the rounds that need it and taken off again.
 """
@@ -28,6 +30,7 @@ from types import TracebackType
 from typing import Self
 
 import noop
+import queued
 
 from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings, OriginSettings
@@ -49,7 +52,8 @@ class Mode:
 
     ``port`` is HAProxy's for it, ``seen`` whether the origin sees the client, ``attached``
     whether by eBPF, ``rule`` the policy routing it needs: a host, and an ``ip rule``;
-    ``floor`` whether programs that do nothing are attached.
+    ``floor`` whether programs that do nothing are attached; ``queues`` how many the queue
+    datapath has, ``every`` whether every packet goes through one.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Mode:
     attached: bool = False
     rule: tuple[str, ...] = ()
     floor: bool = False
+    queues: int = 0
+    every: bool = False
 
 
 MODES = {
@@ -83,6 +89,9 @@ MODES = {
             rule=_TO_HAPROXY,
         ),
         Mode("floor", 8002, "programs that do nothing", rule=_TO_HAPROXY, floor=True),
+        Mode("queue-1", 8005, "TOA by 1 queue", queues=1),
+        Mode("queue-4", 8005, "TOA by 4 queues", queues=4),
+        Mode("every", 8005, "every packet queued, 1 queue", queues=1, every=True),
     )
 }
 
@@ -109,6 +118,11 @@ listen toa
   bind {EDGE[4]}:8002
   source 0.0.0.0 usesrc client
   server origin {ORIGIN[4]}:8001
+# With an origin's port of its own: on another mode's TIME_WAIT, a client's clock may seem late.
+listen queue
+  bind {EDGE[4]}:8005
+  source 0.0.0.0 usesrc client
+  server origin {ORIGIN[4]}:8005
 listen proxy-v2
   bind {EDGE[4]}:8003
   server origin {ORIGIN[4]}:8003 send-proxy-v2
@@ -126,7 +140,7 @@ http {
   sendfile on;
   keepalive_requests 1000000;
   server {
-    listen 8001;
+    listen 8001; listen 8005;
     listen 8003 proxy_protocol;
     set_real_ip_from %(edge)s;
     real_ip_header proxy_protocol;
@@ -142,6 +156,8 @@ class Testbed:
 
     def __init__(self) -> None:
         require(PROGRAMS)
+        self.queue: queued.Running | None = None
+        """The queue datapath, while a mode has it."""
         # A benchmark is often run under a time limit: ended so, it cleans up as well.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ExitStack() as undo:
@@ -168,11 +184,16 @@ class Testbed:
     def ready(self, mode: Mode) -> Iterator[tuple[str, int]]:
         """Have the host as the mode wants it; yields the address where to connect."""
         with ExitStack() as undo:
-            if mode.attached:
-                undo.callback(edge.detach)
+            if mode.attached or mode.queues:
                 undo.callback(origin.detach)
                 origin.attach([self.origin_cgroup], OriginSettings(Trust.parse([_edge_source()])))
+            if mode.attached:
+                undo.callback(edge.detach)
                 edge.attach([self.edge_cgroup], EdgeSettings())
+            if mode.queues:
+                edge_run = queued.running(self.lab.edge, ORIGIN[4], mode.queues, mode.every)
+                self.queue = undo.enter_context(edge_run)
+                undo.callback(setattr, self, "queue", None)
             if mode.floor:
                 at = (self.edge_cgroup, self.origin_cgroup)
                 undo.enter_context(noop.attached(*at, noop.SAME_CALLS))
@@ -210,7 +231,9 @@ class Testbed:
         """
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         # As clock_getcpuclockid(3) makes it: the clock of another process, all threads.
-        clocks = (~process.pid << 3 | 2 for process in self._servers)
+        pids = [process.pid for process in self._servers]
+        pids += self.queue.pids if self.queue else ()
+        clocks = (~pid << 3 | 2 for pid in pids)
         ours = time.process_time() + children.ru_utime + children.ru_stime
         return ours + sum(map(time.clock_gettime, clocks))
 
@@ -249,7 +272,7 @@ class Testbed:
                     at_edge,
                     ["haproxy", "-db", "-f", str(haproxy)],
                     EDGE[4],
-                    range(8001, 8005),
+                    range(8001, 8006),
                 ),
             )
         ]

@@ -4,7 +4,7 @@ import pytest
 from cloud_toa.bpf import edge, origin
 from cloud_toa.bpf.attachment import Hook
 from cloud_toa.cli.doctor import text
-from cloud_toa.doctor import ebpf, hooks, lacks_ebpf, module, queue, remedies
+from cloud_toa.doctor import ebpf, hooks, lacks_ebpf, module, remedies
 from cloud_toa.doctor.finding import Finding, Remedy, State, absent, advice, there
 from cloud_toa.doctor.hooks import Trial, Verdict
 
@@ -145,52 +145,6 @@ def test_a_jit_that_is_off_costs_speed_and_fails_nothing(
 ) -> None:
     found = ebpf.jit(setting)
     assert (found.state, found.remedy_debian, found.remedy_rhel) == (state, remedy, remedy)
-
-
-@pytest.mark.parametrize(
-    ("nft", "iptables", "needed", "state", "words"),
-    [
-        (True, True, True, State.OK, "works by nft and iptables"),
-        (False, True, True, State.OK, "works by iptables, not by nft"),
-        (True, None, True, State.OK, "works by nft"),
-        (False, False, True, State.MISSING, "refuses it by nft and by iptables"),
-        (False, None, False, State.NOT_NEEDED, "refuses it by nft"),
-        (None, None, False, State.NOT_NEEDED, "not tried"),
-    ],
-)
-def test_nfqueue_says_which_way_works(
-    nft: bool | None, iptables: bool | None, needed: bool, state: State, words: str
-) -> None:
-    found = queue.nfqueue(nft, iptables, needed=needed)
-    assert found.state is state
-    assert words in found.detail
-    assert (found.remedy_debian is not None) is (state is State.MISSING)
-
-
-@pytest.mark.parametrize(
-    ("maximum", "needed", "state"),
-    [
-        (1_200_000, True, State.OK),
-        (1_199_999, True, State.MISSING),
-        (262_144, False, State.NOT_NEEDED),
-        (None, True, State.MISSING),
-        (None, False, State.NOT_NEEDED),
-    ],
-)
-def test_conntrack_must_hold_ten_thousand_connections_a_second(
-    maximum: int | None, needed: bool, state: State
-) -> None:
-    found = queue.conntrack(maximum, 17, 120, needed=needed)
-    assert found.state is state
-    if state is State.MISSING:
-        assert "nf_conntrack_max=1200000" in str(found.remedy_debian)
-
-
-def test_conntrack_follows_the_time_that_closed_connections_stay() -> None:
-    assert queue.conntrack(300_000, 0, 30, needed=True).state is State.OK
-    assert queue.conntrack(262_144, 17, 120, needed=True).detail == (
-        "17 of 262144 entries, 2184 connections/s: 10000 need 1200000"
-    )
 
 
 MODULES = """\

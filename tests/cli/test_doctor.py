@@ -25,7 +25,7 @@ ORIGIN_HOOKS = {"hook sockops", "hook cgroup/getsockopt"} | {
     f"hook cgroup/getpeername{family}" for family in (4, 6)
 }
 EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT"}
-EDGE_ONLY = {"haproxy", "nginx", "libnetfilter_queue.so.1", "nft", "NFQUEUE", "conntrack"}
+EDGE_ONLY = {"haproxy", "nginx", "libnetfilter_queue.so.1", "nft", "ip", "NFQUEUE"} | {"conntrack"}
 NO_BPFFS = "while umount -l /sys/fs/bpf 2>/dev/null; do :; done"
 UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 KEYS = {"name", "state", "detail", "remedy_debian", "remedy_rhel"}
@@ -107,9 +107,14 @@ def test_all_is_well_here_for_each_role(role: tuple[str, ...], expected: set[str
 
 
 def test_nothing_stays_behind() -> None:
-    before = run("nft", "list", "ruleset").stdout, sorted(Path("/sys/fs/bpf").iterdir())
+    def look() -> list[object]:
+        asked = ("nft list ruleset", "ip rule", "ip route show table all")
+        shown = [run(*command.split()).stdout for command in asked]
+        return [*shown, sorted(Path("/sys/fs/bpf").iterdir())]
+
+    before = look()
     doctor()
-    assert (run("nft", "list", "ruleset").stdout, sorted(Path("/sys/fs/bpf").iterdir())) == before
+    assert look() == before
 
 
 def test_text_has_one_line_for_each_and_no_remedy_while_all_is_well() -> None:
@@ -177,6 +182,7 @@ def test_an_unprivileged_user_is_told_what_can_be_told() -> None:
     assert (said.code, said.missing()) == (1, EDGE_HOOKS | ORIGIN_HOOKS | {"capabilities"})
     assert said.findings["capabilities"]["detail"] == "user 65534 is not root"
     assert said.findings["hook sockops"]["detail"] == "not tried: run with sudo to try"
+    assert said.findings["NFQUEUE"]["detail"] == "not tried: needs root, nft and ip"
     assert "sudo" in str(said.findings["capabilities"]["remedy_debian"])
 
 
@@ -198,7 +204,7 @@ def test_root_of_a_user_namespace() -> None:
 def test_without_programs_nothing_more_is_missing_while_ebpf_works(tmp_path: Path) -> None:
     said = doctor("edge", path=str(tmp_path))
     assert (said.code, said.missing()) == (0, set())
-    assert said.states("nft", "haproxy", "nginx", "NFQUEUE") == {"not needed"}
+    assert said.states("nft", "ip", "haproxy", "nginx", "NFQUEUE") == {"not needed"}
 
 
 def test_without_programs_and_without_a_hook_the_queue_datapath_lacks_them(
@@ -206,7 +212,7 @@ def test_without_programs_and_without_a_hook_the_queue_datapath_lacks_them(
 ) -> None:
     bare = ("env", f"PATH={tmp_path}")
     said = doctor("edge", before=bare, without=refused)
-    assert {"nft", "NFQUEUE"} < said.missing()
+    assert {"nft", "ip", "NFQUEUE"} < said.missing()
     assert said.states("haproxy", "nginx") == {"not needed"}
 
 

@@ -56,7 +56,7 @@ def connect(server: tuple[str, int], count: int, seed: int) -> dict[str, object]
             right += 1
         else:
             (wrong if answer else lost).append(f"{host} {port}: {answer.decode() or 'closed'}")
-    return {"right": right, "wrong": wrong[:20], "lost": lost[:20]}
+    return {"right": right, "wrong": wrong[:100], "lost": lost[:20]}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cloud_toa.bpf import edge, origin
 from cloud_toa.bpf.attachment import Datapath
-from cloud_toa.doctor import balancer, ebpf, hooks, module, queue, remedies
+from cloud_toa.doctor import balancer, conntrack, ebpf, hooks, module, queue, remedies, table
 from cloud_toa.doctor.finding import Finding, State
 from cloud_toa.doctor.hooks import Trial, Verdict
 
@@ -58,11 +58,15 @@ def diagnose(datapaths: Sequence[Datapath] = BOTH) -> list[Finding]:
             balancer.nginx(),
             queue.libnetfilter_queue(needed=lacking),
             queue.nft(needed=lacking),
-            queue.nfqueue(queue.try_nft(), queue.try_iptables(), needed=lacking),
-            queue.conntrack(
+            queue.ip(needed=lacking),
+            table.finding(table.attempt(), needed=lacking),
+            conntrack.finding(
                 int(maximum) if maximum else None,
                 int(_read(_NETFILTER / "nf_conntrack_count") or 0),
-                int(_read(_NETFILTER / "nf_conntrack_tcp_timeout_time_wait") or 120),
+                int(
+                    _read(_NETFILTER / "nf_conntrack_tcp_timeout_time_wait")
+                    or conntrack.DEFAULT_TIME_WAIT
+                ),
                 needed=lacking,
             ),
         ]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cloud_toa.doctor.finding import Remedy
+from cloud_toa.nfqueue.packages import Package
 
 _FROM_SOURCE = (
     "curl -fL https://github.com/libbpf/libbpf/archive/refs/tags/v1.3.0.tar.gz | tar -xz && "
@@ -32,6 +33,11 @@ def os_release() -> Mapping[str, str]:
 def both(command: str) -> Remedy:
     """One command for all distributions."""
     return Remedy(command, command)
+
+
+def package(wanted: Package) -> Remedy:
+    """A package that a datapath needs."""
+    return Remedy(f"apt-get install {wanted.debian}", f"dnf install {wanted.rhel}")
 
 
 def kernel(host: Mapping[str, str]) -> Remedy:
@@ -84,11 +90,11 @@ _PRIVILEGED = (
 CONTAINER = Remedy(f"docker {_PRIVILEGED}", f"podman {_PRIVILEGED}")
 JIT = both("sysctl -w net.core.bpf_jit_enable=1")
 
-LIBNETFILTER_QUEUE = Remedy("apt-get install libnetfilter-queue1", "dnf install libnetfilter_queue")
-NFT = Remedy("apt-get install nftables", "dnf install nftables")
+# The kernel loads them by itself, unless they are not installed or somebody forbade it.
+_LOAD = "modprobe -a nft_ct nft_fib_inet nft_masq nft_queue"
 NFQUEUE = Remedy(
-    "modprobe nft_queue || { apt-get install linux-image-$(dpkg --print-architecture) && reboot; }",
-    "modprobe nft_queue || { dnf install kernel-modules-$(uname -r) && modprobe nft_queue; }",
+    f"{_LOAD} || {{ apt-get install linux-image-$(dpkg --print-architecture) && reboot; }}",
+    f"{_LOAD} || {{ dnf install kernel-modules-$(uname -r) && {_LOAD}; }}",
 )
 
 UNLOAD_MODULE = both("rmmod toa")

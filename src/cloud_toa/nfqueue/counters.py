@@ -29,7 +29,7 @@ class Row:
         self._memory = memory
         self._at = worker * _ROW.size
 
-    def add(self, counts: list[int]) -> None:
+    def add(self, counts: tuple[int, ...]) -> None:
         """Add to all of them, in the order of `NAMES`; only its own worker may."""
         before = _ROW.unpack_from(self._memory, self._at)
         _ROW.pack_into(self._memory, self._at, *map(int.__add__, before, counts))

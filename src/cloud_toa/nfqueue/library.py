@@ -10,12 +10,9 @@ from functools import cache
 from typing import Any
 
 from cloud_toa.errors import ToaError
+from cloud_toa.nfqueue.packages import LIBNETFILTER_QUEUE
 
 NAME = "libnetfilter_queue.so.1"
-INSTALL = (
-    "apt-get install libnetfilter-queue1 (Debian, Ubuntu) "
-    "or dnf install libnetfilter_queue (RHEL, Rocky)"
-)
 
 
 @cache
@@ -28,7 +25,7 @@ def library() -> Any:
     try:
         lib = ctypes.CDLL(NAME, use_errno=True)
     except OSError:
-        raise ToaError(f"{NAME} is missing: {INSTALL}") from None
+        raise ToaError(f"{NAME} is missing: {LIBNETFILTER_QUEUE}") from None
     for name, result, arguments in (
         ("nfq_open", c_void_p, []),
         ("nfq_close", c_int, [c_void_p]),

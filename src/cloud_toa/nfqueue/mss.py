@@ -49,7 +49,11 @@ def devices(mtus: Mapping[str, int]) -> dict[str, str]:
         "mss_ipv4_named": _IPV4_HEADERS + V6_LENGTH,
         "mss_ipv6": _IPV6_HEADERS + V6_LENGTH,
     }
-    wide = [(name, min(mtu, 65535)) for name, mtu in sorted(mtus.items()) if mtu >= _LEAST_MTU]
+    wide = [
+        (name, min(mtu, 65535))
+        for name, mtu in sorted(mtus.items())
+        if mtu >= _LEAST_MTU and _writable(name)
+    ]
     return {
         name: ", ".join(f'"{device}" : {mtu - headers}' for device, mtu in wide)
         for name, headers in taken.items()
@@ -66,11 +70,20 @@ def chain(named: str) -> str:
     return f"  chain {CHAIN} {{\n{lines}\n  }}"
 
 
+def _writable(device: str) -> bool:
+    """Whether nft's language has a way to write this name; Linux allows nearly every byte.
+
+    Without a device's MTU, the origin's own MSS is lowered all the same.
+    """
+    return device.isprintable() and '"' not in device and not device.endswith("*")
+
+
 def _lower(match: str, device_map: str, length: int) -> tuple[str, str, str]:
     size = "tcp option maxseg size"
+    # The device's comes second: what was lowered for it must not be lowered again.
     return (
-        f"{match} {size} set iifname map @{device_map}",
         f"{match} {size} set {size} map @less_{length}",
+        f"{match} {size} set iifname map @{device_map}",
         f"{match} return",
     )
 

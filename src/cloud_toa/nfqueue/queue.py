@@ -2,18 +2,19 @@
 """One netfilter queue: packets from the kernel, and what shall become of them.
 
 libnetfilter_queue (by ctypes) opens and configures the queue. The packets themselves are
-read from its socket here: a call into C for each, and back for its callback, would cost
-more than all the rest (docs/architecture.md, "Reading the queue").
+read from its socket here, many in one call, and answered in one call: a call into C for
+each, and back for its callback, would cost more than all the rest (docs/architecture.md,
+"Reading the queue").
 
-Sources: libnetfilter_queue 1.0 (``libnetfilter_queue.h``); linux/netlink.h, linux/
-netfilter/nfnetlink_queue.h. Netlink's own fields are in the host's byte order, those of
-the queue in network byte order.
+Sources: linux/netlink.h, linux/netfilter/nfnetlink_queue.h; recvmmsg(2). Netlink's own
+fields are in the host's byte order, those of the queue in network byte order.
 """
 
 import ctypes
 import errno
 import os
 import socket
+from ctypes import c_int, c_size_t, c_uint, c_void_p
 from struct import Struct
 
 from cloud_toa.errors import ToaError
@@ -22,6 +23,12 @@ from cloud_toa.nfqueue.library import library
 MAX_LENGTH = 4096
 """Packets that may wait; more than these pass as they are."""
 
+BATCH = 32
+"""Packets that are read and answered together at most, so that none waits for many."""
+
+STRIDE = 0xFFFF + 4097
+"""Bytes from one packet to the next in `Queue.memory`: the largest, and what is said of it."""
+
 _COPY_PACKET = 2
 _COPY_RANGE = 0xFFFF
 _FAIL_OPEN = 1
@@ -29,33 +36,62 @@ _FAIL_OPEN = 1
 _SOL_NETLINK, _NO_ENOBUFS = 270, 5
 _SO_RCVBUFFORCE = 33
 _RECEIVE_BUFFER = 8 << 20
-_DATAGRAM = 0xFFFF + 4096
-"""Bytes: the largest packet, and what the kernel says beside it."""
+_MSG_WAITFORONE = 0x10000
 
-_LENGTH_AND_TYPE = Struct("=IH")
+# A message: its length and type, the packet's id; and an attribute where the payload usually is,
+# as in the output hook the kernel says nothing before but NFQA_PACKET_HDR (12 bytes, with the id
+# behind its head) and NFQA_IFINDEX_OUTDEV (8 bytes).
+_USUAL = Struct("=IH18x4s12xHH")
 _ERROR = Struct("=i")
-_ID = Struct("!I")
+_MARK_VALUE = Struct("!I")
 _ATTRIBUTE = Struct("=HH")
-_HEADERS = 20
-"""Bytes of struct nlmsghdr and struct nfgenmsg."""
-
-# The kernel puts NFQA_PACKET_HDR first: 4 bytes of attribute, the id, protocol, hook, padding.
-_ID_AT, _ATTRIBUTES_AT = 24, 32
+_ERROR_AT, _ATTRIBUTES_AT = 16, 32
 _NLMSG_ERROR = 2
+_NFQNL_PACKET = 3 << 8
+_MARK, _PAYLOAD = 3, 10
+
+# nlmsghdr, nfgenmsg with the queue's number, NFQA_VERDICT_HDR with verdict and id; and the head
+# of NFQA_PAYLOAD.
+_VERDICT = Struct("=IHHIIBB2sHH4s4s")
+_VERDICT_AND_PAYLOAD = Struct(_VERDICT.format + "HH")
 _VERDICT_MESSAGE = 3 << 8 | 1
 _REQUEST = 1
-_VERDICT_HDR, _MARK, _PAYLOAD = 2, 3, 10
-_ACCEPT = 1
-
-# nlmsghdr, nfgenmsg (family, version; the queue's number follows in network byte order).
-_VERDICT = Struct("=IHHIIBB")
-# The number, NFQA_VERDICT_HDR in host order, verdict and id in network order.
-_VERDICT_LENGTH = 32
+_VERDICT_HDR, _VERDICT_HDR_LENGTH = 2, 12
+_ACCEPT = (1).to_bytes(4, "big")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+Data = bytes | bytearray
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", c_void_p), ("length", c_size_t))
+
+
+class _Header(ctypes.Structure):
+    # struct msghdr
+    _fields_ = (
+        ("name", c_void_p),
+        ("name_length", c_uint),
+        ("vector", ctypes.POINTER(_Iovec)),
+        ("vector_length", c_size_t),
+        ("control", c_void_p),
+        ("control_length", c_size_t),
+        ("flags", c_int),
+    )
+
+
+class _Message(ctypes.Structure):
+    # struct mmsghdr
+    _fields_ = (("header", _Header), ("length", c_uint))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Queue:
-    """A queue of this network namespace, until it is closed or the process ends.
+    """A queue of this network namespace, until the process ends.
+
+    ``memory`` is where `receive` puts datagrams, each `STRIDE` bytes behind the other.
 
     Raises:
         ToaError: the library is missing, another program has this queue, or no privilege.
@@ -63,85 +99,99 @@ class Queue:
 
     def __init__(self, number: int) -> None:
         lib = library()
-        self._handle = lib.nfq_open()
-        if not self._handle:
-            raise ToaError(_refusal(number, ctypes.get_errno()))
-        queue = lib.nfq_create_queue(self._handle, number, None, None)
-        if not queue:
-            code = ctypes.get_errno()
-            lib.nfq_close(self._handle)
-            raise ToaError(_refusal(number, code))
-        for done in (
-            lib.nfq_set_mode(queue, _COPY_PACKET, _COPY_RANGE),
-            lib.nfq_set_queue_maxlen(queue, MAX_LENGTH),
-            lib.nfq_set_queue_flags(queue, _FAIL_OPEN, _FAIL_OPEN),
+        handle = lib.nfq_open()
+        queue = handle and lib.nfq_create_queue(handle, number, None, None)
+        if not queue or any(
+            done < 0
+            for done in (
+                lib.nfq_set_mode(queue, _COPY_PACKET, _COPY_RANGE),
+                lib.nfq_set_queue_maxlen(queue, MAX_LENGTH),
+                lib.nfq_set_queue_flags(queue, _FAIL_OPEN, _FAIL_OPEN),
+            )
         ):
-            if done < 0:
-                raise ToaError(_refusal(number, ctypes.get_errno()))
-        self._socket = socket.socket(fileno=os.dup(lib.nfq_fd(self._handle)))
+            raise ToaError(_refusal(number, ctypes.get_errno()))
+        self._socket = socket.socket(fileno=os.dup(lib.nfq_fd(handle)))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         # What does not fit passes as it is (fail open): that is no error of a later call.
         self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
-        self._queue_and_attribute = number.to_bytes(2, "big") + _ATTRIBUTE.pack(12, _VERDICT_HDR)
-
-    def fileno(self) -> int:
-        """The socket's file descriptor."""
-        return self._socket.fileno()
-
-    def receive(self, flags: int = 0) -> bytes:
-        """A datagram; waits for one unless ``flags`` is MSG_DONTWAIT."""
-        return self._socket.recv(_DATAGRAM, flags)
-
-    def answer(self, verdicts: bytes) -> None:
-        """Tell the kernel what shall become of packets: `verdict`s, one behind the other."""
-        self._socket.send(verdicts)
-
-    def verdict(self, packet: int, payload: bytes = b"") -> bytes:
-        """Let a packet go on; with a payload, that instead of what it was."""
-        if not payload:
-            head = _VERDICT.pack(_VERDICT_LENGTH, _VERDICT_MESSAGE, _REQUEST, 0, 0, 0, 0)
-            return head + self._queue_and_attribute + _ID.pack(_ACCEPT) + _ID.pack(packet)
-        length = len(payload)
-        padding = _PADDING[length & 3]
-        total = _VERDICT_LENGTH + 4 + length + len(padding)
-        return (
-            _VERDICT.pack(total, _VERDICT_MESSAGE, _REQUEST, 0, 0, 0, 0)
-            + self._queue_and_attribute
-            + _ACCEPTED
-            + _ID.pack(packet)
-            + _ATTRIBUTE.pack(4 + length, _PAYLOAD)
-            + payload
-            + padding
+        self._number = number.to_bytes(2, "big")
+        self.memory = bytearray(BATCH * STRIDE)
+        first = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self._vectors = (_Iovec * BATCH)(
+            *(_Iovec(first + place * STRIDE, STRIDE) for place in range(BATCH))
         )
+        self._messages = (_Message * BATCH)()
+        for message, vector in zip(self._messages, self._vectors, strict=True):
+            message.header.vector = ctypes.pointer(vector)
+            message.header.vector_length = 1
 
-    def close(self) -> None:
-        """Let the queue go; the kernel drops what waits in it."""
-        self._socket.close()
-        library().nfq_close(self._handle)
+    def receive(self) -> int:
+        """Wait for a packet; answer how many datagrams have come, up to `BATCH`.
+
+        The kernel sends each packet in a datagram of its own.
+
+        Raises:
+            OSError: the socket is of no use any more.
+        """
+        while True:
+            count: int = _libc.recvmmsg(
+                self._socket.fileno(), self._messages, BATCH, _MSG_WAITFORONE, None
+            )
+            if count >= 0:
+                return count
+            code = ctypes.get_errno()
+            if code != errno.EINTR:
+                raise OSError(code, os.strerror(code))
+
+    def verdict(self, packet: bytes) -> bytes:
+        """Let a packet go on as it is; named by its id."""
+        return _VERDICT.pack(
+            _VERDICT.size, _VERDICT_MESSAGE, _REQUEST, 0, 0, 0, 0, self._number,
+            _VERDICT_HDR_LENGTH, _VERDICT_HDR, _ACCEPT, packet,
+        )  # fmt: skip
+
+    def replace(self, packet: bytes, head: Data, rest: Data) -> tuple[Data, ...]:
+        """Let this go on, in two parts, instead of what the packet was."""
+        length = len(head) + len(rest)
+        padding = _PADDING[length & 3]
+        return (
+            _VERDICT_AND_PAYLOAD.pack(
+                _VERDICT_AND_PAYLOAD.size + length + len(padding),
+                _VERDICT_MESSAGE, _REQUEST, 0, 0, 0, 0, self._number,
+                _VERDICT_HDR_LENGTH, _VERDICT_HDR, _ACCEPT, packet, 4 + length, _PAYLOAD,
+            ),
+            head,
+            rest,
+            padding,
+        )  # fmt: skip
+
+    def answer(self, verdicts: list[Data]) -> None:
+        """Tell the kernel what shall become of packets: what `verdict` and `replace` gave."""
+        self._socket.send(b"".join(verdicts))
 
 
-_ACCEPTED = _ID.pack(_ACCEPT)
+def parse(memory: bytearray, at: int) -> tuple[bytes, int, int, int]:
+    """The packet in a datagram: its id, its mark, and where it begins and ends.
 
+    Without an id, the kernel refused a verdict of ours.
 
-def parse(datagram: bytes, at: int) -> tuple[int, int, int, int, int]:
-    """The message at an offset: where the next begins, the packet's id, mark, start and end.
-
-    Instead of an id, a negative errno where the kernel refused a verdict.
+    Raises:
+        ValueError: there is no packet in it.
     """
-    length, kind = _LENGTH_AND_TYPE.unpack_from(datagram, at)
-    following = at + (length + 3 & ~3)
+    length, kind, number, size, name = _USUAL.unpack_from(memory, at)
+    if kind == _NFQNL_PACKET and name == _PAYLOAD and length == _USUAL.size + size - 4:
+        return number, 0, at + _USUAL.size, at + length
     if kind == _NLMSG_ERROR:
-        (code,) = _ERROR.unpack_from(datagram, at + 16)
-        return following, code, 0, at, at
-    (number,) = _ID.unpack_from(datagram, at + _ID_AT)
-    mark, attribute = 0, at + _ATTRIBUTES_AT
-    while True:
-        size, name = _ATTRIBUTE.unpack_from(datagram, attribute)
+        return b"", _ERROR.unpack_from(memory, at + _ERROR_AT)[0], at, at
+    mark, attribute, end = 0, at + _ATTRIBUTES_AT, at + length
+    while attribute < end:
+        size, name = _ATTRIBUTE.unpack_from(memory, attribute)
         if name == _PAYLOAD:
-            return following, number, mark, attribute + 4, attribute + size
+            return number, mark, attribute + 4, attribute + size
         if name == _MARK:
-            (mark,) = _ID.unpack_from(datagram, attribute + 4)
-        attribute += size + 3 & ~3
+            (mark,) = _MARK_VALUE.unpack_from(memory, attribute + 4)
+        attribute += size + 3 & ~3 or end
+    raise ValueError("a message of the queue without a packet")
 
 
 def _refusal(number: int, code: int) -> str:

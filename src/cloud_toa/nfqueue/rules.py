@@ -15,7 +15,9 @@ All state is the connection's mark, of which the upper 16 bits are ours::
        +4   the SYN was sent again: the next one goes without the option, as a
             middlebox may drop SYNs with options that it does not know
 
-It needs no accounting in conntrack, and so no sysctl. For packets to hold the option
+It needs no accounting in conntrack, and so no sysctl. Closed connections leave conntrack
+after `TIME_WAIT`, not 120 s: their entries hold a port of this host's to the origin, of
+which there are 64,000, and a place in conntrack's table. For packets to hold the option
 beside a full segment, the MSS in the origin's SYN-ACK is lowered (`mss`).
 
 Sources: nft(8), ip-rule(8); Linux 5.6 (intervals in concatenations), nftables 0.9.4.
@@ -45,6 +47,15 @@ _TRANSPARENT = 0x70A00000
 _KIND = 0xFFF00000
 _NAMED, _ANSWERED, _AGAIN = 0x00010000, 0x00020000, 0x00040000
 _OTHERS = 0x0000FFFF
+
+TIME_WAIT = 5
+"""Seconds that a closed connection stays; long enough for a last packet that was delayed."""
+_CLOSE = 2
+"""The same, of one that was reset."""
+
+_LATE = "filter + 300"
+"""Just before routing: a reverse path filter such as firewalld's, at filter + 10, would take
+the mark into account, and drop the packet."""
 
 _ROUTING_TABLE = 1802
 PRIORITY = 1802
@@ -92,13 +103,27 @@ def table(origins: Origins, control: bool, mtus: Mapping[str, int], queue: str) 
   counter syn_without {{ }}
 {sets}
 {mss.maps(mtus)}
+  ct timeout ipv4 {{
+    protocol tcp
+    l3proto ip
+    policy = {{ time_wait : {TIME_WAIT}, close : {_CLOSE} }}
+  }}
+  ct timeout ipv6 {{
+    protocol tcp
+    l3proto ip6
+    policy = {{ time_wait : {TIME_WAIT}, close : {_CLOSE} }}
+  }}
   chain {TO_QUEUE} {{
     {to_queue}
     counter name queued
     {queue}
   }}
+  chain forget {{
+    meta nfproto ipv4 ct timeout set "ipv4"
+    meta nfproto ipv6 ct timeout set "ipv6"
+  }}
   chain begin {{
-    fib saddr type != local {_set("ct", _TRANSPARENT)}
+    fib saddr type != local {_set("ct", _TRANSPARENT)} jump forget
     {local}
   }}
   chain syn_again {{
@@ -120,7 +145,7 @@ def table(origins: Origins, control: bool, mtus: Mapping[str, int], queue: str) 
   }}
 {mss.chain(f"ct mark & {_NAMED:#010x} != 0" if control else "")}
   chain prerouting {{
-    type filter hook prerouting priority mangle; policy accept;
+    type filter hook prerouting priority {_LATE}; policy accept;
     ct mark & {_KIND:#010x} != {_TRANSPARENT:#010x} accept
     ct direction original accept
     ct mark & {_NAMED:#010x} == 0 {_set("meta", _TRANSPARENT)}
@@ -155,13 +180,13 @@ def policy_rule(family: int, verb: str) -> str:
 
 
 def route(family: int) -> str:
-    """Arguments of ``ip`` for the route of that rule's table; adding it again is no error."""
-    return f"-{family} route replace local default dev lo table {_ROUTING_TABLE} proto {_PROTOCOL}"
+    """Arguments of ``ip`` that add the route of that rule's table, in nobody's place."""
+    return f"-{family} route add local default dev lo table {_ROUTING_TABLE} proto {_PROTOCOL}"
 
 
-def flush_route(family: int) -> str:
-    """Arguments of ``ip`` that remove that route."""
-    return f"-{family} route flush table {_ROUTING_TABLE} proto {_PROTOCOL}"
+def our_routes(family: int, verb: str) -> str:
+    """Arguments of ``ip`` that show or flush that route, and no other program's."""
+    return f"-{family} route {verb} table {_ROUTING_TABLE} proto {_PROTOCOL}"
 
 
 def _set(where: str, mark: int) -> str:

@@ -42,6 +42,9 @@ _EXPERIMENTAL = 254
 _FASTOPEN_MAGIC = b"\xf9\x89"
 _SMC_MAGIC = b"\xe2\xd4\xc3\xd9"
 
+Data = bytes | bytearray
+Parts = tuple[Data, Data]
+
 PathMtu = Callable[[bytes], int]
 """The path's MTU in bytes to an address of 4 or 16 bytes."""
 
@@ -58,10 +61,13 @@ class Writer:
         self._kind_v6 = kind_v6
         self._path_mtu = path_mtu
 
-    def write(self, data: bytes, at: int, end: int, named: bytes = b"") -> bytes:
+    def write(self, data: Data, at: int, end: int, named: bytes = b"") -> Parts:
         """The packet ``data[at:end]`` with an option: the one given, else of its own source.
 
         The packet's checksums must be complete; a wrong one stays wrong.
+
+        Returns:
+            Two parts: the headers with the option, and what is behind it.
 
         Raises:
             NoRoomError: the header is full, or the path's MTU would be exceeded.
@@ -72,9 +78,9 @@ class Writer:
             return self._write_v4(data, at, end, named)
         if version == 6 and end - at >= _V6_HEADERS:
             return self._write_v6(data, at, end, named)
-        return self._write_other(data[at:end], named)
+        return self._write_other(bytes(data[at:end]), named)
 
-    def _write_v4(self, data: bytes, at: int, end: int, option: bytes) -> bytes:
+    def _write_v4(self, data: Data, at: int, end: int, option: bytes) -> Parts:
         (
             first, tos, total, ident, fragment, ttl, protocol, ip_sum, source, destination,
             port, to_port, sequence, acked, offset, flags, window, tcp_sum, urgent,
@@ -85,7 +91,7 @@ class Writer:
             or fragment & _FRAGMENT
             or total != end - at
         ):
-            return self._write_other(data[at:end], option)
+            return self._write_other(bytes(data[at:end]), option)
         if option:
             added = sum(_WORDS[len(option)].unpack(option))
         else:
@@ -110,17 +116,17 @@ class Writer:
                 port, to_port, sequence, acked, offset + length * 4, flags, window,
                 (tcp_sum & 0xFFFF) + (tcp_sum >> 16) ^ 0xFFFF, urgent,
             )
-            + option
-            + data[at + _V4_HEADERS : end]
+            + option,
+            data[at + _V4_HEADERS : end],
         )  # fmt: skip
 
-    def _write_v6(self, data: bytes, at: int, end: int, option: bytes) -> bytes:
+    def _write_v6(self, data: Data, at: int, end: int, option: bytes) -> Parts:
         (
             first, total, protocol, hops, a, b, c, d, e, f, g, h, destination,
             port, to_port, sequence, acked, offset, flags, window, tcp_sum, urgent,
         ) = _V6.unpack_from(data, at)  # fmt: skip
         if protocol != packet.TCP or total + 40 != end - at:
-            return self._write_other(data[at:end], option)
+            return self._write_other(bytes(data[at:end]), option)
         if option:
             added = sum(_WORDS[len(option)].unpack(option))
         else:
@@ -142,11 +148,11 @@ class Writer:
                 port, to_port, sequence, acked, offset + length * 4, flags, window,
                 (tcp_sum & 0xFFFF) + (tcp_sum >> 16) ^ 0xFFFF, urgent,
             )
-            + option
-            + data[at + _V6_HEADERS : end]
+            + option,
+            data[at + _V6_HEADERS : end],
         )  # fmt: skip
 
-    def _write_other(self, data: bytes, option: bytes) -> bytes:
+    def _write_other(self, data: bytes, option: bytes) -> Parts:
         try:
             parsed = Packet.parse(data)
             option = option or encode(Client(*parsed.source), self._kind_v4, self._kind_v6)
@@ -159,7 +165,7 @@ class Writer:
             raise NoRoomError
         if parsed.flags & SYN:
             _check_magic(option)
-        return written
+        return written, b""
 
 
 def _check_magic(option: bytes) -> None:

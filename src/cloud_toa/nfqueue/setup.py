@@ -7,21 +7,20 @@ our own table is touched, and no sysctl.
 """
 
 import fcntl
+import os
 import shutil
 import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cloud_toa.errors import ToaError
-from cloud_toa.nfqueue import rules, xtables
+from cloud_toa.nfqueue import packages, rules, xtables
 from cloud_toa.nfqueue.library import library
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.origins import Origins
-
-INSTALL_NFT = "apt-get install nftables (Debian, Ubuntu) or dnf install nftables (RHEL, Rocky)"
-INSTALL_IP = "apt-get install iproute2 (Debian, Ubuntu) or dnf install iproute (RHEL, Rocky)"
 
 _SIOCGIFMTU = 0x8921
 _MOST_RULES = 100
@@ -36,9 +35,9 @@ def require(auto_setup: bool) -> None:
     """
     library()
     if auto_setup:
-        for program, install in (("nft", INSTALL_NFT), ("ip", INSTALL_IP)):
+        for program, package in (("nft", packages.NFT), ("ip", packages.IP)):
             if shutil.which(program) is None:
-                raise ToaError(f"{program} is missing: {install}")
+                raise ToaError(f"{program} is missing: {package}")
 
 
 def install(origins: Origins, control: bool, queues: Queues, *, by_nft: bool) -> None:
@@ -58,13 +57,16 @@ def install(origins: Origins, control: bool, queues: Queues, *, by_nft: bool) ->
         for family in families():
             if not _ip(rules.policy_rule(family, "show")).strip():
                 _ip(rules.policy_rule(family, "add"))
-            _ip(rules.route(family))
+            # Fails where the table never was.
+            if not _run("ip", *rules.our_routes(family, "show").split()).stdout.strip():
+                _ip(rules.route(family))
         statement = str(queues) if by_nft else ""
         _nft(rules.table(origins, control, device_mtus(), statement))
         if not by_nft:
             xtables.add_queue_rule(queues)
     except BaseException:
-        remove()
+        with suppress(ToaError):  # the first refusal says more
+            remove()
         raise
 
 
@@ -78,16 +80,32 @@ def follow(mtus: Mapping[str, int]) -> None:
 
 
 def remove() -> bool:
-    """Take everything away; answer whether there was something."""
+    """Take everything away; answer whether there was something.
+
+    Raises:
+        ToaError: nft refused, or a program is missing; the rest is gone.
+    """
     found = is_there()
-    _nft(rules.delete())
-    for family in families():
-        for _ in range(_MOST_RULES):
-            if _run("ip", *rules.policy_rule(family, "del").split()).returncode:
-                break
-            found = True
-        _run("ip", *rules.flush_route(family).split())  # fails where the table never was
+    try:
+        if found:  # else nothing is asked of a kernel that may have no nftables
+            _nft(rules.delete())
+    finally:
+        # Of IPv6 too, which may have been switched off in the meantime.
+        for family in (4, 6):
+            for _ in range(_MOST_RULES):
+                if _run("ip", *rules.policy_rule(family, "del").split()).returncode:
+                    break
+                found = True
+            routes = _run("ip", *rules.our_routes(family, "show").split())
+            if routes.stdout.strip():
+                _run("ip", *rules.our_routes(family, "flush").split())
+                found = True
     return found
+
+
+def can_be_there() -> bool:
+    """Whether the programs are installed, without which none of ours can be there."""
+    return all(shutil.which(program) for program in ("nft", "ip"))
 
 
 def is_there() -> bool:
@@ -121,7 +139,7 @@ def _device_mtus() -> Iterator[tuple[str, int]]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for _, name in socket.if_nameindex():
             try:
-                answer = fcntl.ioctl(sock, _SIOCGIFMTU, struct.pack("16s16x", name.encode()))
+                answer = fcntl.ioctl(sock, _SIOCGIFMTU, struct.pack("16s16x", os.fsencode(name)))
             except OSError:
                 continue  # gone since it was listed
             yield name, struct.unpack_from("=i", answer, 16)[0]

@@ -9,17 +9,16 @@ import argparse
 import mmap
 import os
 import signal
-import socket
 import sys
 import traceback
 import zlib
 from time import monotonic_ns
 
 from cloud_toa.errors import ToaError
-from cloud_toa.nfqueue import counters, privileges
+from cloud_toa.nfqueue import privileges
 from cloud_toa.nfqueue.counters import Row
 from cloud_toa.nfqueue.path_mtu import path_mtu
-from cloud_toa.nfqueue.queue import Queue, parse
+from cloud_toa.nfqueue.queue import STRIDE, Data, Queue, parse
 from cloud_toa.nfqueue.rules import MARK_MASK, NAMED
 from cloud_toa.nfqueue.segment import LeftAloneError, NoRoomError, Writer
 from cloud_toa.packet import SYN, Packet
@@ -28,51 +27,38 @@ from cloud_toa.ports import PortTable
 READY = b"ready\n"
 """What a worker says on its standard output when it has its queue; else it says why not."""
 
-_BATCH = 64
-"""Packets that are answered together at most, so that none waits for many."""
-
-_PACKETS, _WRITTEN, _NO_ROOM, _PASSED, _ERRORS = range(len(counters.NAMES))
-
 
 def serve(queue: Queue, writer: Writer, table: PortTable | None, row: Row) -> None:
     """Answer packets for ever."""
+    memory, replace, write = queue.memory, queue.replace, writer.write
     while True:
-        datagram = queue.receive()
-        counts = [0] * len(counters.NAMES)
-        verdicts: list[bytes] = []
-        while True:
-            at = 0
-            while at < len(datagram):
-                at, number, mark, start, end = parse(datagram, at)
-                if number < 0:
-                    counts[_ERRORS] += 1
-                    continue
-                payload = b""
-                try:
-                    named = b""
-                    if table and mark & MARK_MASK == NAMED:
-                        named = _named(table, datagram[start:end])
-                    payload = writer.write(datagram, start, end, named)
-                    counts[_WRITTEN] += 1
-                except NoRoomError:
-                    counts[_NO_ROOM] += 1
-                except LeftAloneError:
-                    counts[_PASSED] += 1
-                except Exception:
-                    # A fault of ours must not keep a packet.
-                    counts[_ERRORS] += 1
-                    traceback.print_exc()
-                counts[_PACKETS] += 1
-                verdicts.append(queue.verdict(number, payload))
-            if len(verdicts) >= _BATCH:
-                break
+        packets = written = no_room = passed = errors = 0
+        verdicts: list[Data] = []
+        for at in range(0, queue.receive() * STRIDE, STRIDE):
+            packet, mark, start, end = parse(memory, at)
+            if not packet:
+                errors += 1
+                continue
+            packets += 1
             try:
-                datagram = queue.receive(socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
+                named = b""
+                if table and mark & MARK_MASK == NAMED:
+                    named = _named(table, bytes(memory[start:end]))
+                verdicts += replace(packet, *write(memory, start, end, named))
+                written += 1
+                continue
+            except NoRoomError:
+                no_room += 1
+            except LeftAloneError:
+                passed += 1
+            except Exception:
+                # A fault of ours must not keep a packet.
+                errors += 1
+                traceback.print_exc()
+            verdicts.append(queue.verdict(packet))
         if verdicts:
-            queue.answer(b"".join(verdicts))
-        row.add(counts)
+            queue.answer(verdicts)
+        row.add((packets, written, no_room, passed, errors))
 
 
 def _named(table: PortTable, data: bytes) -> bytes:

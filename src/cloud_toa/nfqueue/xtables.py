@@ -23,6 +23,7 @@ _NFPROTO_INET = 1
 _NFTABLES = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEWRULE = _NFTABLES << 8 | 6
+_COMPAT_GET = 11 << 8 | 0
 _REQUEST, _ACK, _CREATE, _APPEND = 0x1, 0x4, 0x400, 0x800
 _NLMSG_ERROR = 2
 
@@ -31,6 +32,8 @@ _LIST_ELEMENT = 1
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
 _TARGET_NAME, _TARGET_REVISION, _TARGET_INFO = 1, 2, 3
 _NESTED = 0x8000
+_COMPAT_NAME, _COMPAT_REVISION, _COMPAT_TYPE = 1, 2, 3
+_COMPAT_TARGET = 1
 
 _REVISION = 3
 _BYPASS, _CPU_FANOUT = 1, 2
@@ -42,6 +45,7 @@ def add_queue_rule(queues: Queues) -> None:
     Raises:
         ToaError: the kernel refused; it has no NFQUEUE at all.
     """
+    _load()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
         netlink.send(
             _message(_BATCH_BEGIN, _REQUEST, 0, _NFTABLES, b"")
@@ -57,6 +61,21 @@ def add_queue_rule(queues: Queues) -> None:
             f"the kernel has neither nft's queue statement nor the NFQUEUE target "
             f"({os.strerror(-error)}): see cloud-toa doctor edge"
         )
+
+
+def _load() -> None:
+    """Have the kernel load the target's module, by asking for its revision as iptables does.
+
+    For a rule of both families it would not: it knows the module under the name of each.
+    """
+    about = (
+        _attribute(_COMPAT_NAME, b"NFQUEUE\0")
+        + _attribute(_COMPAT_REVISION, struct.pack("!I", _REVISION))
+        + _attribute(_COMPAT_TYPE, struct.pack("!I", _COMPAT_TARGET))
+    )
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.send(_message(_COMPAT_GET, _REQUEST | _ACK, socket.AF_INET, 0, about))
+        netlink.recv(65536)  # whatever it says, the rule itself will tell
 
 
 def _rule(queues: Queues) -> bytes:

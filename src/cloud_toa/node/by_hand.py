@@ -6,6 +6,9 @@ Changes nothing; asks the kernel which datapath it has, and for the devices' MTU
 
 import shlex
 
+from cloud_toa.doctor import conntrack
+from cloud_toa.doctor import table as trial
+from cloud_toa.doctor.table import Way
 from cloud_toa.nfqueue import rules, setup
 from cloud_toa.node.choice import choose
 from cloud_toa.node.settings import RunSettings
@@ -39,11 +42,16 @@ def _queue(settings: RunSettings) -> str:
         lines += [f"ip {rules.policy_rule(family, 'add')}", f"ip {rules.route(family)}"]
     undo = [f"nft delete table {rules.TABLE}"]
     for family in setup.families():
-        undo += [f"ip {rules.policy_rule(family, 'del')}", f"ip {rules.flush_route(family)}"]
+        undo += [
+            f"ip {rules.policy_rule(family, 'del')}",
+            f"ip {rules.our_routes(family, 'flush')}",
+        ]
+    lack = "# This kernel has no nft_queue: nft refuses the queue statement, use -auto-setup.\n"
     return "".join(
         [
+            "" if trial.choose() is Way.NFT else lack,
             "# No sysctl must be set. A busy edge needs room in conntrack, see cloud-toa doctor:\n",
-            "#   sysctl -w net.netfilter.nf_conntrack_max=1200000\n",
+            f"#   {conntrack.enlarge()}\n",
             "# The numbers of mss_ maps are the devices' MTUs: change them together.\n",
             *(f"{line}\n" for line in lines),
             f"nft -f - <<'END'\n{table}END\n",

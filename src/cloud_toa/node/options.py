@@ -10,10 +10,17 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import overload
 
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue.rules import Queues
-from cloud_toa.node.settings import CHOICES, RunSettings, parse_address, parse_queue
+from cloud_toa.node.settings import (
+    CHOICES,
+    MAX_WORKERS,
+    RunSettings,
+    parse_address,
+    parse_queue,
+)
 from cloud_toa.option import parse_kind
 from cloud_toa.origins import Origins
 
@@ -37,23 +44,23 @@ def settings(given: Given) -> RunSettings:
             "no -origin is given: name the destinations that get TOA, such as "
             "-origin 192.0.2.0/24 or -origin 192.0.2.7:443, or -origin any"
         )
-    asked = _text(given, "datapath") or "auto"
+    asked = _text(given, "datapath", "auto")
     datapath = next((choice for choice in CHOICES if choice == asked), None)
     if datapath is None:
         raise ToaError(f"-datapath {asked!r} is unknown: write auto, bpf or queue")
-    first = parse_queue("min-queue-id", _text(given, "min_queue_id") or "1")
+    first = parse_queue("min-queue-id", _text(given, "min_queue_id", "1"))
     last = _text(given, "max_queue_id")
     sock, metrics = _text(given, "sock"), _text(given, "metrics")
     return RunSettings(
         origins=Origins.parse(_texts(given, "origin")),
         queues=Queues(
             first,
-            first + (os.cpu_count() or 1) - 1
+            first + min(os.cpu_count() or 1, MAX_WORKERS) - 1
             if last is None
             else parse_queue("max-queue-id", last),
         ),
-        option_type_v4=parse_kind(_text(given, "option_type_v4") or "254"),
-        option_type_v6=parse_kind(_text(given, "option_type_v6") or "254"),
+        option_type_v4=parse_kind(_text(given, "option_type_v4", "254")),
+        option_type_v6=parse_kind(_text(given, "option_type_v6", "254")),
         auto_setup=is_on(given, "auto_setup"),
         datapath=datapath,
         cgroups=tuple(_texts(given, "cgroup")),
@@ -79,7 +86,7 @@ def from_file(path: Path) -> Given:
             content = tomllib.load(file)
     except OSError as error:
         raise ToaError(f"-config {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ToaError(f"-config {path} is not TOML: {error}") from None
     return {name: _read(path, name, value) for name, value in content.items()}
 
@@ -111,9 +118,13 @@ def _read(path: Path, name: str, value: object) -> str | list[str]:
     raise ToaError(f"-config {path}: {name} = {value!r}: write {kind}")
 
 
-def _text(given: Given, name: str) -> str | None:
+@overload
+def _text(given: Given, name: str, default: str) -> str: ...
+@overload
+def _text(given: Given, name: str) -> str | None: ...
+def _text(given: Given, name: str, default: str | None = None) -> str | None:
     value = given.get(name)
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str) else default
 
 
 def _texts(given: Given, name: str) -> list[str]:

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from cloud_toa.bpf import cgroup, edge
-from cloud_toa.doctor import queue as doctor_queue
+from cloud_toa.doctor.table import Way
+from cloud_toa.doctor.table import choose as choose_way
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue import counters, setup
 from cloud_toa.nfqueue.workers import Shared, Workers
@@ -76,14 +77,15 @@ class QueueSender:
                 )
             return
         try:
-            by_nft = doctor_queue.try_nft() is not False
+            way = choose_way()
             settings = self._settings
-            setup.install(settings.origins, self.table is not None, settings.queues, by_nft=by_nft)
+            setup.install(
+                settings.origins, self.table is not None, settings.queues, by_nft=way is Way.NFT
+            )
         except BaseException:
             await self._workers.stop()
             raise
-        how = "nft's queue statement" if by_nft else "the NFQUEUE target, as nft has no queue here"
-        _log.info("rules are set up, by %s", how)
+        _log.info("rules are set up, by %s", way.value)
         self._follow_devices()
 
     async def stop(self) -> None:

@@ -45,10 +45,10 @@ async def run(settings: RunSettings) -> None:
     async with AsyncExitStack() as undo:
         state = State()
         undo.callback(state.close)
-        if settings.auto_setup:
-            _remove_left_over(state.left_over(), keep=chosen.datapath)
         make = QueueSender if chosen.datapath == "queue" else BpfSender
         sender: Sender = make(settings, state)
+        if settings.auto_setup:
+            _remove_left_over(state.left_over(), keep=sender)
         control: ControlServer | None = None
 
         def shown() -> dict[str, Any]:
@@ -102,15 +102,16 @@ def clean_up() -> bool:
     return found
 
 
-def _remove_left_over(left: dict[str, Any], keep: str = "") -> bool:
+def _remove_left_over(left: dict[str, Any], keep: Sender | None = None) -> bool:
     """What will be put in place again is kept: connections under way depend on it."""
     found = False
-    if left.get("datapath") == "bpf" and left.get("auto_setup") and keep != "bpf":
-        with suppress(ToaError):
-            found = bool(edge.detach([Path(path) for path in left.get("cgroups", [])]))
-    if keep != "queue":
-        with suppress(ToaError):  # without nft and ip, none of ours can be there
-            found = setup.remove() or found
+    if left.get("datapath") == "bpf" and left.get("auto_setup"):
+        kept = keep.cgroups if isinstance(keep, BpfSender) else []
+        gone = [path for path in map(Path, left.get("cgroups", [])) if path not in kept]
+        with suppress(ToaError):  # without bpffs, none of ours can be there
+            found = bool(gone and edge.detach(gone))
+    if not isinstance(keep, QueueSender) and setup.can_be_there():
+        found = setup.remove() or found
     if found:
         _log.info("removed what a former run had left")
     return found

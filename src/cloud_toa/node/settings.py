@@ -2,7 +2,9 @@
 """What ``cloud-toa run`` can be told, right once it exists. Pure."""
 
 import re
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +40,6 @@ class RunSettings:
     sock: Path | None = None
     sock_group: str | None = None
     metrics: tuple[str, int] | None = None
-    debug: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)
@@ -75,9 +76,10 @@ def parse_address(text: str) -> tuple[str, int]:
         ToaError: it is something else.
     """
     found = _ADDRESS.fullmatch(text)
-    if not found or not 0 < int(found["port"]) < 65536:
-        raise ToaError(f"-metrics {text!r} is not an address: write 127.0.0.1:9100 or [::1]:9100")
-    return found["host"].strip("[]") or "::", int(found["port"])
+    if found and 0 < int(found["port"]) < 65536:
+        with suppress(ValueError):
+            return str(ip_address(found["host"].strip("[]") or "::")), int(found["port"])
+    raise ToaError(f"-metrics {text!r} is not an address: write 127.0.0.1:9100 or [::1]:9100")
 
 
 def parse_queue(name: str, text: str) -> int:

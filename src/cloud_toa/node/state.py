@@ -15,6 +15,7 @@ import fcntl
 import json
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,29 @@ class State:
     def __init__(self) -> None:
         self._folder = directory()
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(
-                self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-        except OSError as error:
-            raise ToaError(f"{self._folder}: {error.strerror}: run as root") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = self._claim()
         except BlockingIOError:
-            os.close(self._lock)
             raise ToaError(
                 f"cloud-toa run is at work here already{_who(self._folder)}: stop that first"
             ) from None
+        except OSError as error:
+            raise ToaError(f"{self._folder}: {error.strerror}: run as root") from None
+
+    def _claim(self) -> int:
+        path = self._folder / "lock"
+        while True:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.path.samestat(os.fstat(lock), path.stat()):
+                        return lock
+                except BaseException:
+                    os.close(lock)
+                    raise
+                os.close(lock)
+            # Its owner has just left, and taken the file away: this lock says nothing.
 
     def left_over(self) -> dict[str, Any]:
         """What an edge that was killed wrote last; empty where there was none."""
@@ -72,15 +83,18 @@ class State:
 
     def close(self) -> None:
         """Nothing runs any more: remove the files, and let others have the place."""
-        for name in ("state.json", "state.json.new", "counters"):
+        for name in ("state.json", "state.json.new", "counters", "lock"):
             (self._folder / name).unlink(missing_ok=True)
-        # The lock's own file stays: who waits for it may have it open already.
+        with suppress(OSError):  # another may have begun
+            self._folder.rmdir()
         os.close(self._lock)
 
 
 def running() -> tuple[dict[str, Any], mmap.mmap | None] | None:
     """What runs in this network namespace, and its counters; None where nothing does."""
     folder = directory()
+    if not _read(folder):
+        return None  # and the lock, which may be about to be claimed, is not touched
     try:
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The example of run.toml says the truth about every option; systemd takes the units."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloud_toa.node import options
+from cloud_toa.node.settings import RunSettings
+
+PACKAGING = Path(__file__).parents[1] / "packaging"
+EXAMPLE = PACKAGING / "run.toml"
+UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+# Commented out, they are examples; the other options in comments show their defaults.
+EXAMPLES = {"cgroup", "max_queue_id", "metrics", "sock", "sock_group"}
+
+
+def read(text: str, place: Path) -> dict[str, str | list[str]]:
+    place.write_text(text)
+    return dict(options.from_file(place))
+
+
+def everything(place: Path) -> dict[str, str | list[str]]:
+    """The example with every option that is commented out."""
+    return read(re.sub(r"(?m)^# (?=\w+ = )", "", EXAMPLE.read_text()), place)
+
+
+def test_the_example_as_it_is(tmp_path: Path) -> None:
+    settings = options.settings(read(EXAMPLE.read_text(), tmp_path / "run.toml"))
+    assert settings.auto_setup
+    assert str(settings.origins) == "192.0.2.0/24:443 [2001:db8:9::10]:443"
+    plain = RunSettings(settings.origins, settings.queues, auto_setup=True)
+    assert settings == plain
+
+
+def test_the_example_names_every_option(tmp_path: Path) -> None:
+    given = everything(tmp_path / "run.toml")
+    assert set(given) == set(options._KNOWN)
+    settings = options.settings(given)
+    assert (settings.queues.first, settings.queues.last) == (1, 4)
+    assert settings.metrics == ("127.0.0.1", 9100)
+
+
+def test_what_is_commented_out_is_the_default(tmp_path: Path) -> None:
+    as_it_is = read(EXAMPLE.read_text(), tmp_path / "run.toml")
+    given = everything(tmp_path / "run.toml")
+    defaults = {name: value for name, value in given.items() if name not in EXAMPLES}
+    assert options.settings(defaults) == options.settings(as_it_is)
+    assert not options.is_on(defaults, "debug")
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    ours = Path(sys.executable).with_name("cloud-toa")
+    installed = tmp_path / unit.name
+    installed.write_text(unit.read_text().replace("/usr/local/bin/cloud-toa", str(ours)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", str(installed)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_reads_the_example_where_it_is_copied_to() -> None:
+    unit = (PACKAGING / "systemd/cloud-toa-run.service").read_text()
+    assert "ExecStart=/usr/local/bin/cloud-toa run -config /etc/cloud-toa/run.toml\n" in unit
+    assert "mkdir -p /etc/cloud-toa && cp run.toml /etc/cloud-toa/ " in unit
