@@ -49,7 +49,7 @@ class Service:
         notified = lab.files / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(notified))
-            manager.settimeout(60)
+            manager.setblocking(False)
             with self._log.open("wb") as log:
                 self.process = lab.edge.popen(
                     command(settings, capabilities()),
@@ -61,7 +61,7 @@ class Service:
 
     def _told(self, manager: socket.socket) -> bool:
         try:
-            return manager.recv(100, socket.MSG_DONTWAIT) == b"READY=1"
+            return manager.recv(100) == b"READY=1"
         except BlockingIOError:
             return False
 

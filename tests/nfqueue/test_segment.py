@@ -250,10 +250,10 @@ def _changed(build: Build, options: bytes, payload: bytes, changes: list[tuple[i
 
 
 @settings(max_examples=2000, deadline=None)
-@given(st.binary(min_size=1, max_size=120) | mutated(), named_options, st.integers(0, 3))
+@given(st.binary(min_size=0, max_size=120) | mutated(), named_options, st.integers(0, 3))
 def test_any_bytes_are_written_or_refused(data: bytes, named: bytes, at: int) -> None:
     try:
-        written = write(writer(), data, min(at, len(data) - 1), named=named)
+        written = write(writer(), data, min(at, len(data)), named=named)
     except (NoRoomError, LeftAloneError):
         return
     assert len(written) > 40

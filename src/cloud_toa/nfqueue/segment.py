@@ -33,7 +33,8 @@ _WORDS = {V4_LENGTH: Struct("!4H"), V6_LENGTH: Struct("!10H")}
 
 _PLAIN_V4 = 0x45
 _FRAGMENT = 0x3FFF
-_FULL_HEADER = 15 << 4
+_LEAST_HEADER, _FULL_HEADER = 5 << 4, 15 << 4
+"""The data offset's byte, in whose upper half is the header's length in 32-bit words."""
 _MAX_LENGTH = 65535
 _SMALL = 552
 """Bytes that every IPv4 path takes, as Linux believes no less (net.ipv4.route.min_pmtu)."""
@@ -64,7 +65,7 @@ class Writer:
     def write(self, data: Data, at: int, end: int, named: bytes = b"") -> Parts:
         """The packet ``data[at:end]`` with an option: the one given, else of its own source.
 
-        The packet's checksums must be complete; a wrong one stays wrong.
+        The packet's checksums must be complete, and are believed.
 
         Returns:
             Two parts: the headers with the option, and what is behind it.
@@ -73,7 +74,7 @@ class Writer:
             NoRoomError: the header is full, or the path's MTU would be exceeded.
             LeftAloneError: it must go as it is.
         """
-        version = data[at] >> 4
+        version = data[at] >> 4 if end > at else 0
         if version == 4 and end - at >= _V4_HEADERS:
             return self._write_v4(data, at, end, named)
         if version == 6 and end - at >= _V6_HEADERS:
@@ -90,6 +91,7 @@ class Writer:
             or protocol != packet.TCP
             or fragment & _FRAGMENT
             or total != end - at
+            or offset < _LEAST_HEADER
         ):
             return self._write_other(bytes(data[at:end]), option)
         if option:
@@ -125,7 +127,7 @@ class Writer:
             first, total, protocol, hops, a, b, c, d, e, f, g, h, destination,
             port, to_port, sequence, acked, offset, flags, window, tcp_sum, urgent,
         ) = _V6.unpack_from(data, at)  # fmt: skip
-        if protocol != packet.TCP or total + 40 != end - at:
+        if protocol != packet.TCP or total + 40 != end - at or offset < _LEAST_HEADER:
             return self._write_other(bytes(data[at:end]), option)
         if option:
             added = sum(_WORDS[len(option)].unpack(option))

@@ -162,10 +162,11 @@ class Workers:
             worker.restarts += 1
             try:
                 await worker.start()
-                _log.info("worker for queue %d is back, process %s", worker.queue, worker.pid)
             except ToaError as error:
                 _log.error("worker for queue %d: %s", worker.queue, error)
             changed()
+            if worker.pid is not None:
+                _log.info("worker for queue %d is back, process %d", worker.queue, worker.pid)
 
     async def _watch(self) -> None:
         """Kill a worker that answers nothing while packets wait: stopped, or caught in a fault."""

@@ -137,15 +137,18 @@ class QueueSender:
 class BpfSender:
     """The eBPF programs, attached for as long as the edge runs."""
 
-    def __init__(self, settings: RunSettings, _state: State) -> None:
+    def __init__(self, settings: RunSettings, state: State) -> None:
         self.table: PortTable | None = None
         self._settings = settings
         self.cgroups = [cgroup.resolve(name) for name in settings.cgroups] or [cgroup.root()]
+        self._ours = self.cgroups
+        self._left = state.left_over().get("cgroups", [])
 
     async def start(self, changed: Callable[[], None]) -> None:
         """See `Sender`."""
         del changed
         if self._settings.auto_setup:
+            self._leave_to_others()
             edge.attach(self.cgroups, self._settings.edge)
             _log.info("eBPF programs are attached to %s", " ".join(map(str, self.cgroups)))
         else:
@@ -162,12 +165,22 @@ class BpfSender:
     async def stop(self) -> None:
         """See `Sender`."""
         if self._settings.auto_setup:
-            edge.detach(self.cgroups)
+            edge.detach(self._ours)
             _log.info("eBPF programs are detached")
 
     def shown(self) -> dict[str, Any]:
         """See `Sender`."""
-        return {"cgroups": [str(path) for path in self.cgroups]}
+        return {"cgroups": [str(path) for path in self._ours]}
+
+    def _leave_to_others(self) -> None:
+        """What was attached by hand before, and not by a run that was killed, stays at the end."""
+        before = edge.status()
+        by_hand = {
+            path for path in (before.cgroups if before else ()) if str(path) not in self._left
+        }
+        self._ours = [path for path in self.cgroups if path not in by_hand]
+        for path in by_hand.intersection(self.cgroups):
+            _log.warning("%s was attached by hand: it gets these settings, and stays so", path)
 
     def _require_attached(self) -> None:
         if edge.status() is None:

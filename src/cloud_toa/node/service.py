@@ -44,11 +44,17 @@ async def run(settings: RunSettings) -> None:
     _log.info("datapath: %s, as %s", chosen.datapath, chosen.why)
     async with AsyncExitStack() as undo:
         state = State()
-        undo.callback(state.close)
+        left = state.left_over()
+        undo.callback(state.close, left)
         make = QueueSender if chosen.datapath == "queue" else BpfSender
         sender: Sender = make(settings, state)
         if settings.auto_setup:
-            _remove_left_over(state.left_over(), keep=sender)
+            _remove_left_over(left, keep=sender)
+        elif left.get("auto_setup"):
+            raise ToaError(
+                "a killed run has left here what it had set up: "
+                "cloud-toa run -cleanup removes it, -auto-setup replaces it"
+            )
         control: ControlServer | None = None
 
         def shown() -> dict[str, Any]:
@@ -68,6 +74,7 @@ async def run(settings: RunSettings) -> None:
         write()
         await sender.start(write)
         undo.push_async_callback(sender.stop)
+        left.clear()
         write()
         if settings.sock is not None and sender.table is not None:
             kinds = (settings.option_type_v4, settings.option_type_v6)
@@ -94,11 +101,12 @@ def clean_up() -> bool:
         ToaError: an edge is at work here.
     """
     state = State()
+    left = state.left_over()
     try:
-        left = state.left_over()
         found = _remove_left_over(left)
+        left = {}
     finally:
-        state.close()
+        state.close(left)
     return found
 
 

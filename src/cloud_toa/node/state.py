@@ -81,8 +81,12 @@ class State:
         os.ftruncate(descriptor, size)
         return descriptor, mmap.mmap(descriptor, size)
 
-    def close(self) -> None:
-        """Nothing runs any more: remove the files, and let others have the place."""
+    def close(self, left: dict[str, Any] | None = None) -> None:
+        """Nothing runs any more: let others have the place, with what is ``left`` to clean up."""
+        if left:
+            self.write(left)
+            os.close(self._lock)
+            return
         for name in ("state.json", "state.json.new", "counters", "lock"):
             (self._folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # another may have begun
