@@ -15,8 +15,8 @@ _CONFIGURATION = f"""
 defaults
   mode tcp
   timeout connect 10s
-  timeout client 60s
-  timeout server 60s
+  timeout client 600s
+  timeout server 600s
 listen four
   bind {EDGE[4]}:{PORT}
   source 0.0.0.0 usesrc client

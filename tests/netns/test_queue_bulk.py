@@ -20,15 +20,17 @@ INITIAL_WINDOW = 10
 
 
 def receive(sock: socket.socket) -> str:
-    digest = hashlib.sha256()
-    while data := sock.recv(1 << 17):
+    # Nobody closes before: HAProxy 2.6 loses data when both ends do at the same time, also
+    # without TOA (seen in 4 of 71 connections on an emulated machine).
+    digest, missing = hashlib.sha256(), AMOUNT
+    while missing and (data := sock.recv(1 << 17)):
         digest.update(data)
+        missing -= len(data)
     return digest.hexdigest()
 
 
 def send(sock: socket.socket, data: bytes) -> str:
     sock.sendall(data)
-    sock.shutdown(socket.SHUT_WR)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libnetfilter_queue.so.1 by ctypes: no more of it than opens and configures a queue.
+"""libnetfilter_queue.so.1 by ctypes: no more of it than configures a queue.
 
 Source: libnetfilter_queue 1.0 (``libnetfilter_queue.h``).
 """
 
 import ctypes
-from ctypes import c_int, c_uint8, c_uint16, c_uint32, c_void_p
+from ctypes import c_char_p, c_int, c_uint8, c_uint16, c_uint32, c_void_p
 from functools import cache
 from typing import Any
 
@@ -27,13 +27,11 @@ def library() -> Any:
     except OSError:
         raise ToaError(f"{NAME} is missing: {LIBNETFILTER_QUEUE}") from None
     for name, result, arguments in (
-        ("nfq_open", c_void_p, []),
-        ("nfq_close", c_int, [c_void_p]),
-        ("nfq_fd", c_int, [c_void_p]),
-        ("nfq_create_queue", c_void_p, [c_void_p, c_uint16, c_void_p, c_void_p]),
-        ("nfq_set_mode", c_int, [c_void_p, c_uint8, c_uint32]),
-        ("nfq_set_queue_maxlen", c_int, [c_void_p, c_uint32]),
-        ("nfq_set_queue_flags", c_int, [c_void_p, c_uint32, c_uint32]),
+        ("nfq_nlmsg_put", c_void_p, [c_char_p, c_int, c_uint32]),
+        ("nfq_nlmsg_cfg_put_cmd", None, [c_void_p, c_uint16, c_uint8]),
+        ("nfq_nlmsg_cfg_put_params", None, [c_void_p, c_uint8, c_int]),
+        ("nfq_nlmsg_cfg_put_qmaxlen", None, [c_void_p, c_uint32]),
+        ("mnl_attr_put_u32", None, [c_void_p, c_uint16, c_uint32]),  # of libmnl, which it needs
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One netfilter queue: packets from the kernel, and what shall become of them.
 
-libnetfilter_queue (by ctypes) opens and configures the queue. The packets themselves are
-read from its socket here, many in one call, and answered in one call: a call into C for
+libnetfilter_queue (by ctypes) writes the message that configures the queue. The packets
+themselves are read here, many in one call, and answered in one call: a call into C for
 each, and back for its callback, would cost more than all the rest (docs/architecture.md,
 "Reading the queue").
 
@@ -32,6 +32,15 @@ STRIDE = 0xFFFF + 4097
 _COPY_PACKET = 2
 _COPY_RANGE = 0xFFFF
 _FAIL_OPEN = 1
+
+_NETLINK_NETFILTER = 12
+_CONFIGURATION = 4096
+"""Bytes; more than the message takes."""
+_NFQNL_CONFIG = 2
+_BIND = 1
+_CFG_MASK, _CFG_FLAGS = 4, 5
+_HEAD, _FLAGS, _FLAGS_AT = Struct("=IHH"), Struct("=H"), 6
+_ACK = 4
 
 _SOL_NETLINK, _NO_ENOBUFS = 270, 5
 _SO_RCVBUFFORCE = 33
@@ -89,7 +98,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Queue:
-    """A queue of this network namespace, until the process ends.
+    """A queue of this network namespace, until it is closed.
 
     ``memory`` is where `receive` puts datagrams, each `STRIDE` bytes behind the other.
 
@@ -98,24 +107,18 @@ class Queue:
     """
 
     def __init__(self, number: int) -> None:
-        lib = library()
-        handle = lib.nfq_open()
-        queue = handle and lib.nfq_create_queue(handle, number, None, None)
-        if not queue or any(
-            done < 0
-            for done in (
-                lib.nfq_set_mode(queue, _COPY_PACKET, _COPY_RANGE),
-                lib.nfq_set_queue_maxlen(queue, MAX_LENGTH),
-                lib.nfq_set_queue_flags(queue, _FAIL_OPEN, _FAIL_OPEN),
-            )
-        ):
-            raise ToaError(_refusal(number, ctypes.get_errno()))
-        self._socket = socket.socket(fileno=os.dup(lib.nfq_fd(handle)))
+        self._number = number.to_bytes(2, "big")
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self._socket.bind((0, 0))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         # What does not fit passes as it is (fail open): that is no error of a later call.
         self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
-        self._number = number.to_bytes(2, "big")
         self.memory = bytearray(BATCH * STRIDE)
+        try:
+            self._configure(number)
+        except BaseException:
+            self.close()
+            raise
         first = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self._vectors = (_Iovec * BATCH)(
             *(_Iovec(first + place * STRIDE, STRIDE) for place in range(BATCH))
@@ -124,6 +127,35 @@ class Queue:
         for message, vector in zip(self._messages, self._vectors, strict=True):
             message.header.vector = ctypes.pointer(vector)
             message.header.vector_length = 1
+
+    def close(self) -> None:
+        """Let the queue go; the kernel drops what waits in it."""
+        self._socket.close()
+
+    def _configure(self, number: int) -> None:
+        """Take the queue, in one message: packets may come before the kernel's answer to it."""
+        lib = library()
+        message = ctypes.create_string_buffer(_CONFIGURATION)
+        header = lib.nfq_nlmsg_put(message, _NFQNL_CONFIG, number)
+        lib.nfq_nlmsg_cfg_put_cmd(header, socket.AF_UNSPEC, _BIND)
+        lib.nfq_nlmsg_cfg_put_params(header, _COPY_PACKET, _COPY_RANGE)
+        lib.nfq_nlmsg_cfg_put_qmaxlen(header, MAX_LENGTH)
+        for attribute in (_CFG_MASK, _CFG_FLAGS):
+            lib.mnl_attr_put_u32(header, attribute, socket.htonl(_FAIL_OPEN))
+        length, _, flags = _HEAD.unpack_from(message)
+        _FLAGS.pack_into(message, _FLAGS_AT, flags | _ACK)
+        try:
+            self._socket.send(message.raw[:length])
+            while True:
+                self._socket.recv_into(self.memory)
+                packet, code, _, _ = parse(self.memory, 0)
+                if not packet:
+                    break
+                self.answer([self.verdict(packet)])
+        except OSError as error:
+            raise ToaError(_refusal(number, error.errno or 0)) from None
+        if code:
+            raise ToaError(_refusal(number, -code))
 
     def receive(self) -> int:
         """Wait for a packet; answer how many datagrams have come, up to `BATCH`.
@@ -173,10 +205,8 @@ class Queue:
 def parse(memory: bytearray, at: int) -> tuple[bytes, int, int, int]:
     """The packet in a datagram: its id, its mark, and where it begins and ends.
 
-    Without an id, the kernel refused a verdict of ours.
-
-    Raises:
-        ValueError: there is no packet in it.
+    It is empty where the queue was not configured yet when it came. Without an id, the
+    message is the kernel's answer to one of ours, with a negative errno for a mark.
     """
     length, kind, number, size, name = _USUAL.unpack_from(memory, at)
     if kind == _NFQNL_PACKET and name == _PAYLOAD and length == _USUAL.size + size - 4:
@@ -191,7 +221,7 @@ def parse(memory: bytearray, at: int) -> tuple[bytes, int, int, int]:
         if name == _MARK:
             (mark,) = _MARK_VALUE.unpack_from(memory, attribute + 4)
         attribute += size + 3 & ~3 or end
-    raise ValueError("a message of the queue without a packet")
+    return number, mark, end, end
 
 
 def _refusal(number: int, code: int) -> str:

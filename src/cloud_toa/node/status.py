@@ -16,7 +16,8 @@ def queue() -> dict[str, Any] | None:
 
     ``counters`` are the workers' together, and the table's: packets meant for workers
     (``queued``; those that are not among ``packets`` passed as they were, while a worker was
-    away or had too much to do), and ``syn_without``.
+    away or had too much to do; but the kernel cuts a large one into several ``packets``), and
+    ``syn_without``.
     """
     found = state.running()
     if found is None:
