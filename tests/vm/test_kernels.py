@@ -14,7 +14,7 @@ import pytest
 from tests.vm.machine import KERNELS, KernelUnavailableError, kernel, run_in_vm
 
 MATRIX = ["tests/netns", "-m", "not slow"]
-PATIENCE = 1800.0
+PATIENCE = 3600.0
 
 Runs = dict[str, "Future[tuple[str, int, str]]"]
 
