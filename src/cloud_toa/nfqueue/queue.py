@@ -110,15 +110,15 @@ class Queue:
         self._number = number.to_bytes(2, "big")
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.bind((0, 0))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        self.memory = bytearray(BATCH * STRIDE)
         # What does not fit passes as it is (fail open): that is no error of a later call.
         self._socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
-        self.memory = bytearray(BATCH * STRIDE)
         try:
             self._configure(number)
         except BaseException:
             self.close()
             raise
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
         first = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self._vectors = (_Iovec * BATCH)(
             *(_Iovec(first + place * STRIDE, STRIDE) for place in range(BATCH))
