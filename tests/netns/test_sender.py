@@ -15,7 +15,7 @@ from cloud_toa.option import Client, Kinds
 from cloud_toa.packet import FIN, SYN, Packet
 from tests.netns.conftest import receive
 from tests.netns.sender import CLIENT, CLIENT6, counters, marked
-from tests.netns.traffic import SERVER, SERVER6, balancer, capture, listen
+from tests.netns.traffic import SERVER, SERVER6, balancer, capture, listen, talk
 
 TCP_FASTOPEN_CONNECT = 30
 TCP_MD5SIG = 14
@@ -35,11 +35,7 @@ def converse(
         with listen(lab, servers, SERVER) as listener, balancer(lab, sender, client) as sock:
             sock.connect(SERVER)
             with listener.accept()[0] as conn:
-                for word in (b"one", b"two"):
-                    sock.sendall(word)
-                    assert conn.recv(10) == word
-                    conn.sendall(word)
-                    assert sock.recv(10) == word
+                talk(sock, conn)
             sock.close()
         return cable.until(FIN)
 

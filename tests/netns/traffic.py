@@ -56,6 +56,15 @@ def balancer(
     return sock
 
 
+def talk(sock: socket.socket, conn: socket.socket) -> None:
+    """Ask, get an answer, ask again, get another."""
+    for word in (b"one", b"two"):
+        sock.sendall(word)
+        assert conn.recv(10) == word
+        conn.sendall(word)
+        assert sock.recv(10) == word
+
+
 class Cable:
     """The packets that the edge sends to the origin, as they leave it."""
 

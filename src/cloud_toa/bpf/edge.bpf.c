@@ -252,8 +252,8 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		}
 		sender->room = TOA_V6_LEN;
 	}
-	if (entry)
-		take_port(sender, entry);
+	if (entry && !take_port(sender, entry))
+		return;
 	if (known) {
 		sender->room = sender->option.length;
 		COUNT(connections);

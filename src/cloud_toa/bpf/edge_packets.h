@@ -38,13 +38,12 @@ static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *s
 	/* Asked for again: a register kept for it would cost every packet of others. */
 	struct bpf_sock *sk = ctx->sk;
 
-	if (!entry || !entry->late) {
+	if (!entry || !entry->late || !take_port(sender, entry)) {
 		switch_off(ctx);
 		if (sk)
 			bpf_sk_storage_delete(&senders, sk);
 		return 0;
 	}
-	take_port(sender, entry);
 	sender->room = sender->option.length;
 	COUNT(late);
 	COUNT(connections);

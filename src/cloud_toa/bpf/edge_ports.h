@@ -51,12 +51,27 @@ static __always_inline int late_peers(void)
 	return entry && entry->late;
 }
 
-/* The socket has the client from now on, and the port is free for the next one. */
-static __always_inline void take_port(struct sender *sender, struct named_port *entry)
+/*
+ * The socket has the client from now on, and the port is free for the next one. False: none,
+ * as the entry is being replaced. Its writer empties the state, then sets `until` anew, the
+ * rest, and the state at last: with both the same before and after, the copy is whole.
+ */
+static __always_inline int take_port(struct sender *sender, struct named_port *entry)
 {
+	volatile struct named_port *now = entry;
+	__u64 until = now->until;
+
+	if (now->state != PORT_WAITING)
+		return 0;
 	sender->option = entry->option;
+	barrier();
+	if (now->state != PORT_WAITING || now->until != until) {
+		sender->option.length = 0;
+		return 0;
+	}
 	entry->state = PORT_EMPTY;
 	COUNT(clients);
+	return 1;
 }
 
 #endif
