@@ -54,6 +54,7 @@ def v6_extended(segment: bytes) -> bytes:
 
 
 def checksum_v6(layer: Scapy, segment: bytes) -> int:
+    # scapy has no type for it.
     return int(in6_chksum(6, layer, segment))  # type: ignore[no-untyped-call]
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cloud_toa import packages
 from cloud_toa.doctor import conntrack, queue, remedies, table
 from cloud_toa.doctor.empty_network import in_empty_network
 from cloud_toa.doctor.finding import Remedy, State
 from cloud_toa.doctor.table import Trial, Way
-from cloud_toa.nfqueue import packages
 
 # Refuses text with a word in it, as a kernel without the module does; of the rest the kernel says.
 NFT = """#!/bin/sh

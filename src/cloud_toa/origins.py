@@ -8,15 +8,11 @@ whole, an empty one too, and "everywhere" must be spelled out as ``any``. Pure.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 
 from cloud_toa.errors import ToaError
+from cloud_toa.networks import ANY, IPNetwork, Reader, words
 from cloud_toa.option import IPAddress, plain, usable
 
-IPNetwork = IPv4Network | IPv6Network
-
-ANY = "any"
-_MAPPED = IPv6Network("::ffff:0:0/96")
 _FORMS = "write 192.0.2.7, 192.0.2.0/24:443, 2001:db8::7 or [2001:db8::7]:443"
 _BRACKETS = re.compile(r"\[(?P<host>[^][]*)](?P<prefix>/[^]:[]*)?(?::(?P<port>.*))?")
 _NAME = re.compile(r"[\w.-]*[^\W\d_][\w.-]*")
@@ -59,18 +55,18 @@ class Origins:
             OriginsError: the list is empty, or an entry does not parse, can't be connected
                 to, or holds every address of a family, which only ``any`` may.
         """
-        words = [word for entry in entries for word in entry.replace(",", " ").split()]
-        if not words:
+        listed = words(entries)
+        if not listed:
             raise OriginsError(
                 "the list of origins is empty: name them, such as 192.0.2.7:443, or any"
             )
-        if ANY in words:
-            if len(words) > 1:
+        if ANY in listed:
+            if len(listed) > 1:
                 raise OriginsError(
                     "'any' means every destination: leave the other entries of --origin out"
                 )
             return EVERYWHERE
-        return cls(tuple(dict.fromkeys(_destination(word) for word in words)))
+        return cls(tuple(dict.fromkeys(_destination(word) for word in listed)))
 
     def __contains__(self, destination: tuple[IPAddress, int]) -> bool:
         """Whether connections to this address and port get the option."""
@@ -106,33 +102,14 @@ def _split(word: str) -> tuple[str, str | None]:
 
 
 def _network(word: str, host: str) -> IPNetwork:
-    try:
-        given = ip_interface(host)
-    except ValueError:
-        if host == ANY:
-            raise OriginsError(f"{word!r}: 'any' is every port too, write it alone") from None
-        if _NAME.fullmatch(host):
-            raise OriginsError(
-                f"{word!r} is a host name, which can change its address: "
-                "write the address, such as 192.0.2.7:443"
-            ) from None
-        raise OriginsError(f"{word!r} is not an address or CIDR: {_FORMS}") from None
-    if "%" in host:
+    if host == ANY:
+        raise OriginsError(f"{word!r}: 'any' is every port too, write it alone")
+    if _NAME.fullmatch(host):
         raise OriginsError(
-            f"{word!r} names an interface, which origins can't depend on: leave it out"
+            f"{word!r} is a host name, which can change its address: "
+            "write the address, such as 192.0.2.7:443"
         )
-    network = given.network
-    if given.ip != network.network_address:
-        raise OriginsError(f"{word!r} has bits set behind its prefix: did you mean {network}?")
-    if network.prefixlen == 0:
-        raise OriginsError(f"{word!r} holds every address: if that is meant, write any")
-    if isinstance(network, IPv6Network):
-        # Destinations are looked up as ::ffff:a.b.c.d where they are IPv4: it would match them all.
-        if _MAPPED.subnet_of(network):
-            raise OriginsError(f"{word!r} holds every IPv4 address: if that is meant, write any")
-        if network.subnet_of(_MAPPED):
-            mapped = network.network_address.ipv4_mapped
-            network = ip_network(f"{mapped}/{network.prefixlen - 96}")
+    network = _READER.read(host, word)
     if not (usable(network.network_address) or usable(network.broadcast_address)):
         raise OriginsError(f"{word!r} is nowhere to connect to: write the origin's own address")
     return network
@@ -145,3 +122,6 @@ def _port(word: str, port: str) -> int:
     raise OriginsError(
         f"{word!r} has no port {port!r}: write 1 to 65535, or leave it out for every port"
     )
+
+
+_READER = Reader(OriginsError, what="origins", everyone="holds every address", forms=_FORMS)

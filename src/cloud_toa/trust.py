@@ -7,15 +7,10 @@ one too, and "everyone" must be spelled out as ``any``. Pure.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_interface, ip_network
 
 from cloud_toa.errors import ToaError
+from cloud_toa.networks import ANY, IPNetwork, Reader, words
 from cloud_toa.option import IPAddress, plain
-
-IPNetwork = IPv4Network | IPv6Network
-
-ANY = "any"
-_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class TrustError(ToaError, ValueError):
@@ -37,16 +32,16 @@ class Trust:
             TrustError: the list is empty, or an entry does not parse or holds every
                 address of a family, which only ``any`` may.
         """
-        words = [word for entry in entries for word in entry.replace(",", " ").split()]
-        if not words:
+        listed = words(entries)
+        if not listed:
             raise TrustError(
                 "the trust list is empty: name the edges, such as 192.0.2.0/24, or any"
             )
-        if ANY in words:
-            if len(words) > 1:
+        if ANY in listed:
+            if len(listed) > 1:
                 raise TrustError("'any' trusts everyone: leave the other entries of --trust out")
             return cls(everyone=True)
-        return cls(tuple(dict.fromkeys(_network(word) for word in words)))
+        return cls(tuple(dict.fromkeys(_READER.read(word, word) for word in listed)))
 
     def __contains__(self, source: IPAddress) -> bool:
         """Whether a connection from this source is believed."""
@@ -57,25 +52,9 @@ class Trust:
         return ANY if self.everyone else " ".join(map(str, self.networks))
 
 
-def _network(word: str) -> IPNetwork:
-    try:
-        given = ip_interface(word)
-    except ValueError:
-        raise TrustError(
-            f"{word!r} is not an address or CIDR: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
-        ) from None
-    if "%" in word:
-        raise TrustError(f"{word!r} names an interface, which trust can't depend on: leave it out")
-    network = given.network
-    if given.ip != network.network_address:
-        raise TrustError(f"{word!r} has bits set behind its prefix: did you mean {network}?")
-    if network.prefixlen == 0:
-        raise TrustError(f"{word!r} trusts everyone: if that is meant, write any")
-    if isinstance(network, IPv6Network):
-        # Receivers look IPv4 sources up as ::ffff:a.b.c.d, so this would match them all.
-        if _MAPPED.subnet_of(network):
-            raise TrustError(f"{word!r} holds every IPv4 address: if that is meant, write any")
-        if network.subnet_of(_MAPPED):
-            mapped = network.network_address.ipv4_mapped
-            return ip_network(f"{mapped}/{network.prefixlen - 96}")
-    return network
+_READER = Reader(
+    TrustError,
+    what="trust",
+    everyone="trusts everyone",
+    forms="write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32",
+)

@@ -51,7 +51,7 @@ def watching(*arguments: str, before: tuple[str, ...] = ()) -> Iterator["subproc
             while not receives(process.pid):
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
-                time.sleep(0.01)
+                time.sleep(0.01)  # the kernel tells nobody when another's socket is there
             yield process
         finally:
             process.kill()

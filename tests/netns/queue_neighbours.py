@@ -9,6 +9,7 @@ from tests.netns.queue_haproxy import PORT
 
 # As firewalld 1.3 writes it with its nftables backend: to-client in the zone public with one
 # port open, to-origin in the zone external, which masquerades; IPv6_rpfilter=yes, RFC3964_IPv4=yes.
+# Lines are as long as its own.
 FIREWALLD = f"""
 table inet firewalld {{
   chain mangle_PREROUTING {{

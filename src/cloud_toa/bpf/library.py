@@ -10,7 +10,8 @@ from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint6
 from functools import cache
 from typing import Any
 
-from cloud_toa.errors import ToaError
+from cloud_toa import packages, shared_library
+from cloud_toa.shared_library import Signature
 
 NAME = "libbpf.so.1"
 
@@ -22,16 +23,7 @@ def library() -> Any:
     Raises:
         ToaError: it is not installed.
     """
-    try:
-        lib = ctypes.CDLL(NAME, use_errno=True)
-    except OSError:
-        raise ToaError(
-            f"{NAME} is missing: apt-get install libbpf1 (Debian, Ubuntu) "
-            "or dnf install libbpf (RHEL, Rocky)"
-        ) from None
-    for name, result, arguments in _SIGNATURES:
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, arguments
+    lib = shared_library.load(NAME, packages.LIBBPF, _SIGNATURES)
     lib.libbpf_set_print(_print)
     return lib
 
@@ -64,7 +56,7 @@ def _keep(level: int, text: bytes, arguments: int) -> int:
 
 _print = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)(_keep)
 
-_SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
+_SIGNATURES: tuple[Signature, ...] = (
     ("libbpf_set_print", c_void_p, [c_void_p]),
     ("libbpf_num_possible_cpus", c_int, []),
     ("bpf_object__open_file", c_void_p, [c_char_p, c_void_p]),

@@ -14,8 +14,9 @@ from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
 from cloud_toa.config import OriginSettings
+from cloud_toa.networks import IPNetwork
 from cloud_toa.option import Kinds
-from cloud_toa.trust import IPNetwork, Trust
+from cloud_toa.trust import Trust
 
 # Sockets must be remembered before anybody can ask for them: origin_sockops comes first.
 DATAPATH = Datapath(

@@ -7,7 +7,7 @@ count, in host order; the address follows in network order.
 
 from ipaddress import IPv6Address, ip_network
 
-from cloud_toa.trust import IPNetwork
+from cloud_toa.networks import IPNetwork
 
 _MAPPED = int(IPv6Address("::ffff:0:0"))
 

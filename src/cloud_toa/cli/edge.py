@@ -8,8 +8,9 @@ from cloud_toa.bpf import cgroup, edge
 from cloud_toa.cli import report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.networks import ANY
 from cloud_toa.option import parse_kind
-from cloud_toa.origins import ANY, Origins
+from cloud_toa.origins import Origins
 
 _DEFAULT = EdgeSettings()
 

@@ -40,7 +40,7 @@ class ControlServer:
         table: where entries go.
         kinds: the option's kinds for IPv4 and IPv6 clients.
         group: whose members may connect, beside this user; None for this process's group.
-        quit: called when a peer asked for the end of the process, and may.
+        on_quit: called when a peer asked for the end of the process, and may.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class ControlServer:
         table: PortTable,
         kinds: tuple[int, int],
         group: str | None,
-        quit: Callable[[], None],  # noqa: A002
+        on_quit: Callable[[], None],
     ) -> None:
         self.counters = {"added": 0, "removed": 0, "refused": 0, "peers": 0, "turned_away": 0}
         """Lines executed and refused, peers connected now, and those that were too many."""
         self._path, self._table, self._kinds, self._group = path, table, kinds, group
-        self._quit = quit
+        self._on_quit = on_quit
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
         self._peers: set[_Peer] = set()
@@ -147,6 +147,7 @@ class _Peer(asyncio.BufferedProtocol):
         if not server._join(self):
             transport.abort()
 
+    # The protocol's signature; our buffer has its size whatever is hinted.
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
         return self._buffer
 
@@ -156,7 +157,7 @@ class _Peer(asyncio.BufferedProtocol):
         if replies:
             self.transport.write("".join(f"{reply}\n" for reply in replies).encode())
         if self._session.quit and not asked:
-            self._server._quit()
+            self._server._on_quit()
 
     def pause_writing(self) -> None:
         self.transport.pause_reading()
@@ -164,6 +165,7 @@ class _Peer(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self.transport.resume_reading()
 
+    # The protocol's signature; how a peer goes makes no difference.
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._session.end()
         self._server._leave(self)

@@ -7,7 +7,6 @@ host's own pins under /sys/fs/bpf/cloud-toa are neither seen nor touched.
 Source: unshare(2), mount(2), setns(2), prctl(2).
 """
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -16,20 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from cloud_toa import libc
 from cloud_toa.errors import ToaError
 
-_CLONE_NEWNS = 0x00020000
-_CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 1 << 18
 _MNT_DETACH = 2
-_PR_SET_PDEATHSIG = 1
 PRIVATE = Path("/run/netns")
 """A tmpfs of the process's own, where networks have their names and a lab its files."""
 
 _BPFFS = Path("/sys/fs/bpf")
 _LISTENING = "0A"
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def isolate() -> None:
@@ -42,8 +37,8 @@ def isolate() -> None:
     """
     if os.geteuid() != 0:
         raise ToaError("network namespaces need root: run it with sudo")
-    _check(_libc.unshare(_CLONE_NEWNS))
-    _check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
+    libc.call("unshare", libc.CLONE_NEWNS)
+    libc.call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     PRIVATE.mkdir(exist_ok=True)
     _mount("tmpfs", PRIVATE)
     _mount("bpf", _BPFFS)
@@ -57,11 +52,11 @@ class Namespace:
         self.path = PRIVATE / name
         self.path.touch()
         with Path("/proc/thread-self/ns/net").open() as before:
-            _check(_libc.unshare(_CLONE_NEWNET))
+            libc.call("unshare", libc.CLONE_NEWNET)
             try:
                 _mount("/proc/thread-self/ns/net", self.path, _MS_BIND)
             finally:
-                _check(_libc.setns(before.fileno(), _CLONE_NEWNET))
+                libc.call("setns", before.fileno(), libc.CLONE_NEWNET)
         self.ip("link set lo up")
 
     def ip(self, *lines: str) -> None:
@@ -108,7 +103,7 @@ class Namespace:
         parent = os.getpid()
 
         def prepare() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            libc.call("prctl", libc.PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:  # it was killed before it could be said
                 os._exit(1)
             self.enter()
@@ -132,16 +127,16 @@ class Namespace:
             try:
                 yield
             finally:
-                _check(_libc.setns(before.fileno(), _CLONE_NEWNET))
+                libc.call("setns", before.fileno(), libc.CLONE_NEWNET)
 
     def enter(self) -> None:
         """Let this thread's new sockets, and the processes it starts, belong to it for good."""
         with self.path.open() as target:
-            _check(_libc.setns(target.fileno(), _CLONE_NEWNET))
+            libc.call("setns", target.fileno(), libc.CLONE_NEWNET)
 
     def remove(self) -> None:
         """Forget the name; the namespace ends with its last socket and process."""
-        _check(_libc.umount2(os.fsencode(self.path), _MNT_DETACH))
+        libc.call("umount2", os.fsencode(self.path), _MNT_DETACH)
         self.path.unlink()
 
 
@@ -165,10 +160,4 @@ def run(*command: str, said: str = "") -> str:
 def _mount(source: str, place: Path, flags: int = 0) -> None:
     """Mount a file system of that name; with MS_BIND, what is at the path ``source``."""
     kind = source.encode()
-    _check(_libc.mount(kind, os.fsencode(place), kind, flags, None))
-
-
-def _check(result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    libc.call("mount", kind, os.fsencode(place), kind, flags, None)

@@ -5,13 +5,11 @@ Source: unshare(2): a namespace belongs to the thread that asked for it, and to 
 processes that this thread starts.
 """
 
-import ctypes
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-_CLONE_NEWNET = 0x40000000
+from cloud_toa import libc
 
 T = TypeVar("T")
 
@@ -24,9 +22,7 @@ def in_empty_network(question: Callable[[], T]) -> T:
     """
 
     def ask() -> T:
-        if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        libc.call("unshare", libc.CLONE_NEWNET)
         return question()
 
     # A thread of its own, as a thread that has left its namespace must not be used again.

@@ -5,10 +5,11 @@ import re
 import shutil
 import subprocess
 
+from cloud_toa import packages
 from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, absent, there
 from cloud_toa.errors import ToaError
-from cloud_toa.nfqueue import library, packages
+from cloud_toa.nfqueue import library
 
 _TIMEOUT = 10.0
 

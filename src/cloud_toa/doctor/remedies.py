@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cloud_toa.doctor.finding import Remedy
-from cloud_toa.nfqueue.packages import Package
+from cloud_toa.packages import Package
 
 _FROM_SOURCE = (
     "curl -fL https://github.com/libbpf/libbpf/archive/refs/tags/v1.3.0.tar.gz | tar -xz && "

@@ -17,6 +17,7 @@ import socket
 from ctypes import c_int, c_size_t, c_uint, c_void_p
 from struct import Struct
 
+from cloud_toa import libc
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue.library import library
 
@@ -94,9 +95,6 @@ class _Message(ctypes.Structure):
     _fields_ = (("header", _Header), ("length", c_uint))
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
 class Queue:
     """A queue of this network namespace, until it is closed.
 
@@ -166,14 +164,12 @@ class Queue:
             OSError: the socket is of no use any more.
         """
         while True:
-            count: int = _libc.recvmmsg(
-                self._socket.fileno(), self._messages, BATCH, _MSG_WAITFORONE, None
-            )
-            if count >= 0:
-                return count
-            code = ctypes.get_errno()
-            if code != errno.EINTR:
-                raise OSError(code, os.strerror(code))
+            try:
+                return libc.call(
+                    "recvmmsg", self._socket.fileno(), self._messages, BATCH, _MSG_WAITFORONE, None
+                )
+            except InterruptedError:
+                continue
 
     def verdict(self, packet: bytes) -> bytes:
         """Let a packet go on as it is; named by its id."""

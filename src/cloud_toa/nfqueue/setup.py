@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cloud_toa import packages
 from cloud_toa.errors import ToaError
-from cloud_toa.nfqueue import packages, rules, xtables
+from cloud_toa.nfqueue import rules, xtables
 from cloud_toa.nfqueue.library import library
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.origins import Origins

@@ -36,8 +36,8 @@ class _Edge(Collector):
                     f"cloud_toa_worker_{name}", f"worker's counter {name}", labels=["queue"]
                 )
                 for worker in workers:
-                    value = worker["counters"].get(name, worker["restarts"])
-                    family.add_metric([str(worker["queue"])], value)
+                    counts = {"restarts": worker["restarts"], **worker["counters"]}
+                    family.add_metric([str(worker["queue"])], counts[name])
                 yield family
         for name, value in shown.get("control", {}).items():
             if name == "peers":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the queue datapath needs of the distributions' packages. Pure."""
+"""What the datapaths need of the distributions' packages. Pure."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ class Package:
         )
 
 
+LIBBPF = Package("libbpf1", "libbpf")
 LIBNETFILTER_QUEUE = Package("libnetfilter-queue1", "libnetfilter_queue")
 NFT = Package("nftables", "nftables")
 IP = Package("iproute2", "iproute")
