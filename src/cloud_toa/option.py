@@ -30,6 +30,9 @@ IPAddress = IPv4Address | IPv6Address
 MAX_OPTIONS = 40
 """Bytes of options that a TCP header can hold (a 4-bit count of 32-bit words)."""
 
+EXPERIMENTAL = 254
+"""The kind that most receivers expect; IANA's for experiments, two of which Linux knows in a SYN."""
+
 V4_LENGTH = 8
 V6_LENGTH = 20
 _CLIENT_IP_V4_LENGTH = 7
@@ -98,8 +101,8 @@ class Kinds:
         KindError: none at all, a number outside 0 to 255, or one in use for something else.
     """
 
-    v4: tuple[int, ...] = (254,)
-    v6: tuple[int, ...] = (254,)
+    v4: tuple[int, ...] = (EXPERIMENTAL,)
+    v6: tuple[int, ...] = (EXPERIMENTAL,)
     client_ip: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

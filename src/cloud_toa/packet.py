@@ -109,37 +109,31 @@ class Packet:
         return IPv6Address(self.data[v6 : v6 + 16])
 
 
-def insert(data: bytes, option: bytes) -> bytes:
+def insert(packet: Packet, option: bytes) -> bytes:
     """The packet with ``option`` in front of its TCP options.
 
     Raises:
         ValueError: the option's length is not a multiple of 4.
-        PacketError: not a packet that this module understands.
         NoRoomError: more than 40 bytes of options, or more than 65,535 of packet.
     """
     if len(option) % 4:
         raise ValueError("an option goes in by whole 32-bit words")
-    packet = Packet.parse(data)
     if len(packet.options) + len(option) > MAX_OPTIONS:
         raise NoRoomError(f"{len(packet.options)} of {MAX_OPTIONS} option bytes are taken")
     return _with_options(packet, option + packet.options)
 
 
-def strip(data: bytes, kinds: Kinds) -> bytes:
+def strip(packet: Packet, kinds: Kinds) -> bytes:
     """The packet without its first TOA; as it is where it has none.
 
     An option whose length is not a multiple of 4 is replaced by padding.
-
-    Raises:
-        PacketError: not a packet that this module understands.
     """
-    packet = Packet.parse(data)
     for at, kind, option in options(packet.options):
         if option and is_toa(kind, option, kinds):
             padding = b"\x01" * (len(option) % 4 and len(option))
             rest = packet.options[at + len(option) :]
             return _with_options(packet, packet.options[:at] + padding + rest)
-    return data
+    return packet.data
 
 
 def checksum(data: bytes) -> int:

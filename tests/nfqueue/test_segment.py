@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""segment.py against packet.py, whose sums are over the whole packet."""
+"""segment.py and usual.py against packet.py, whose sums are over the whole packet."""
 
 import struct
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from cloud_toa.nfqueue.segment import LeftAloneError, NoRoomError, Writer
+from cloud_toa.nfqueue.segment import LeftAloneError, NoRoomError
 from cloud_toa.option import Client, encode
-from cloud_toa.packet import ACK, PSH, SYN, Packet, checksum, checksums_valid, insert
+from cloud_toa.packet import ACK, PSH, SYN, Packet, checksums_valid, insert
 from tests.clients import CLIENT_V4, CLIENT_V6
+from tests.nfqueue.writing import write
 from tests.segments import BUILDERS, TIMESTAMPS, each_builder, tcp, v4, v6, v6_extended
 
 Build = Callable[[bytes], bytes]
-ENDLESS = 1 << 20
 FAST: list[Build] = [v4, v6]
 
 relaxed = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,18 +25,6 @@ words_of_options = st.integers(0, 10).flatmap(
     lambda words: st.binary(min_size=words * 4, max_size=words * 4)
 )
 named_options = st.sampled_from([b"", encode(CLIENT_V4), encode(CLIENT_V6)])
-
-
-def writer(kind: int = 254, kind_v6: int = 254, mtu: int = ENDLESS) -> Writer:
-    return Writer(kind, kind_v6, lambda _: mtu)
-
-
-def write(
-    by: Writer, data: bytes | bytearray, at: int = 0, end: int | None = None, named: bytes = b""
-) -> bytes:
-    """What is written, in one piece."""
-    written = by.write(data, at, len(data) if end is None else end, named)
-    return written if isinstance(written, bytes) else b"".join(written)
 
 
 def own_option(data: bytes, kind: int = 254) -> bytes:
@@ -52,13 +40,13 @@ def own_option(data: bytes, kind: int = 254) -> bytes:
     port=st.integers(1, 65535).filter(lambda port: port not in (0xF989, 0xE2D4)),
     kind=st.sampled_from([200, 252, 253, 254]),
     named=named_options,
-    around=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    before=st.integers(0, 9),
     seed=st.binary(max_size=8),
 )
-@example(v4, b"", 0, SYN, 40000, 254, b"", (0, 0), b"")
-@example(v6, b"\1" * 20, 1, SYN, 40000, 254, b"", (3, 1), b"\xff")
-@example(v4, TIMESTAMPS, 3000, ACK, 65535, 254, encode(CLIENT_V6), (1, 0), b"\xff\xff")
-@example(v6_extended, b"", 1, ACK, 40000, 254, encode(CLIENT_V4), (0, 1), b"")
+@example(v4, b"", 0, SYN, 40000, 254, b"", 0, b"")
+@example(v6, b"\1" * 20, 1, SYN, 40000, 254, b"", 3, b"\xff")
+@example(v4, TIMESTAMPS, 3000, ACK, 65535, 254, encode(CLIENT_V6), 1, b"\xff\xff")
+@example(v6_extended, b"", 1, ACK, 40000, 254, encode(CLIENT_V4), 0, b"")
 def test_the_same_as_packet_insert(
     build: Build,
     options: bytes,
@@ -67,58 +55,21 @@ def test_the_same_as_packet_insert(
     port: int,
     kind: int,
     named: bytes,
-    around: tuple[int, int],
+    before: int,
     seed: bytes,
 ) -> None:
     body = (seed * (payload // max(len(seed), 1) + 1))[:payload].ljust(payload, b"\xa5")
     segment = bytearray(tcp(options, body, flags=flags, seq=2**32 - 1, urgptr=7))
     segment[:2] = port.to_bytes(2, "big")
     data = build(bytes(segment))
-    before, behind = b"\x45" * around[0], b"\x60" * around[1]
-    # As a worker has it: in a buffer that the next packets will be written into.
-    buffer, end = bytearray(before + data + behind), len(before) + len(data)
     option = named or own_option(data, kind)
     if len(options) + len(option) > 40:
         with pytest.raises(NoRoomError):
-            write(writer(kind, kind), buffer, len(before), end, named)
+            write(data, named, (kind, kind), before=before)
         return
-    written = write(writer(kind, kind), buffer, len(before), end, named)
-    assert buffer == before + data + behind
-    assert written == insert(data, option)
+    written = write(data, named, (kind, kind), before=before)
+    assert written == insert(Packet.parse(data), option)
     assert checksums_valid(written)
-
-
-@given(
-    build=st.sampled_from(FAST),
-    payload=st.binary(max_size=50),
-    named=named_options,
-    tcp_error=st.integers(1, 0xFFFE),
-    ip_error=st.integers(0, 0xFFFE),
-)
-def test_wrong_checksums_stay_as_wrong(
-    build: Build, payload: bytes, named: bytes, tcp_error: int, ip_error: int
-) -> None:
-    data = bytearray(build(tcp(b"", payload)))
-    right = write(writer(), bytes(data), named=named)
-    at = Packet.parse(bytes(data)).tcp + 16
-    _damage(data, at, tcp_error)
-    if build is v4:
-        _damage(data, 10, ip_error)
-    written = write(writer(), bytes(data), named=named)
-    assert not checksums_valid(written)
-    assert _sum_at(written, at) == (_sum_at(right, at) + tcp_error) % 0xFFFF
-    if build is v4:
-        assert _sum_at(written, 10) == (_sum_at(right, 10) + ip_error) % 0xFFFF
-        assert bool(checksum(written[:20])) == bool(ip_error)
-
-
-def _damage(data: bytearray, at: int, error: int) -> None:
-    data[at : at + 2] = ((_sum_at(bytes(data), at) + error) % 0xFFFF).to_bytes(2, "big")
-
-
-def _sum_at(data: bytes, at: int) -> int:
-    """A checksum; in ones' complement, 0 and 0xffff are one number."""
-    return int.from_bytes(data[at : at + 2], "big") % 0xFFFF
 
 
 @pytest.mark.parametrize("length", range(0, 41, 4))
@@ -127,18 +78,18 @@ def test_room_in_the_header(build: Build, length: int) -> None:
     data = build(tcp(b"\x01" * length))
     for option in (encode(CLIENT_V4), encode(CLIENT_V6)):
         if length + len(option) <= 40:
-            assert write(writer(), data, named=option) == insert(data, option)
+            assert write(data, option) == insert(Packet.parse(data), option)
         else:
             with pytest.raises(NoRoomError):
-                write(writer(), data, named=option)
+                write(data, option)
 
 
 @pytest.mark.parametrize(("build", "headers", "counted"), [(v4, 40, 65535), (v6, 60, 65575)])
 def test_room_in_the_length_field(build: Build, headers: int, counted: int) -> None:
     fits = build(tcp(payload=b"x" * (counted - headers - 8)))
-    assert len(write(writer(), fits, named=encode(CLIENT_V4))) == counted
+    assert len(write(fits, encode(CLIENT_V4))) == counted
     with pytest.raises(NoRoomError):
-        write(writer(), fits, named=encode(CLIENT_V6))
+        write(fits, encode(CLIENT_V6))
 
 
 @pytest.mark.parametrize("mtu", [1280, 1500, 9000])
@@ -151,13 +102,12 @@ def test_room_in_the_path(build: Build, mtu: int) -> None:
         asked.append(address)
         return mtu
 
-    by = Writer(254, 254, path_mtu)
     option = len(own_option(build(tcp())))
     fits = build(tcp(TIMESTAMPS, b"x" * (mtu - headers - option)))
-    assert len(write(by, fits)) == mtu
+    assert len(write(fits, path_mtu=path_mtu)) == mtu
     longer = build(tcp(TIMESTAMPS, b"x" * (mtu - headers - option + 1)))
     with pytest.raises(NoRoomError):
-        write(by, longer)
+        write(longer, path_mtu=path_mtu)
     destination = Packet.parse(fits).destination[0]
     assert {ip_address(address) for address in asked} == {destination}
 
@@ -168,7 +118,7 @@ def test_a_small_packet_fits_every_path(build: Build) -> None:
         raise AssertionError(address)
 
     data = build(tcp(TIMESTAMPS, b"GET / HTTP/1.0\r\n\r\n"))
-    assert write(Writer(254, 254, path_mtu), data) == insert(data, own_option(data))
+    assert write(data, path_mtu=path_mtu) == insert(Packet.parse(data), own_option(data))
 
 
 FASTOPEN = (("10.9.0.1", 0xF989), ("2001:db8::1", 0xF989))
@@ -187,9 +137,9 @@ def test_what_linux_reads_as_its_own(
     option = encode(Client(ip_address(client[0]), client[1]), kind, kind)
     if kind == 254 and flags & SYN and client not in NEITHER:
         with pytest.raises(LeftAloneError):
-            write(writer(kind, kind), data, named=option)
+            write(data, option, (kind, kind))
     else:
-        assert write(writer(kind, kind), data, named=option) == insert(data, option)
+        assert write(data, option, (kind, kind)) == insert(Packet.parse(data), option)
 
 
 @pytest.mark.parametrize("build", FAST)
@@ -198,8 +148,8 @@ def test_the_source_port_alone_makes_a_magic_number(build: Build) -> None:
     segment[:2] = b"\xf9\x89"
     data = build(bytes(segment))
     with pytest.raises(LeftAloneError):
-        write(writer(), data)
-    assert write(writer(200, 200), data) == insert(data, own_option(data, 200))
+        write(data)
+    assert write(data, kinds=(200, 200)) == insert(Packet.parse(data), own_option(data, 200))
 
 
 FRAGMENT_HEADER = bytes((6, 0, 0, 1, 0, 0, 0, 9))
@@ -228,12 +178,12 @@ FRAGMENT_HEADER = bytes((6, 0, 0, 1, 0, 0, 0, 9))
 @pytest.mark.parametrize("named", [b"", encode(CLIENT_V4), encode(CLIENT_V6)], ids=len)
 def test_left_alone(data: bytes, named: bytes) -> None:
     with pytest.raises(LeftAloneError):
-        write(writer(), data, named=named)
+        write(data, named)
 
 
 def test_what_a_link_padded_the_packet_with_is_cut_off() -> None:
     data = v4(tcp())
-    assert write(writer(), data + bytes(6)) == insert(data, own_option(data))
+    assert write(data + bytes(6)) == insert(Packet.parse(data), own_option(data))
 
 
 def mutated() -> st.SearchStrategy[bytes]:
@@ -250,10 +200,10 @@ def _changed(build: Build, options: bytes, payload: bytes, changes: list[tuple[i
 
 
 @settings(max_examples=2000, deadline=None)
-@given(st.binary(min_size=0, max_size=120) | mutated(), named_options, st.integers(0, 3))
-def test_any_bytes_are_written_or_refused(data: bytes, named: bytes, at: int) -> None:
+@given(st.binary(min_size=0, max_size=120) | mutated(), named_options)
+def test_any_bytes_are_written_or_refused(data: bytes, named: bytes) -> None:
     try:
-        written = write(writer(), data, min(at, len(data)), named=named)
+        written = write(data, named)
     except (NoRoomError, LeftAloneError):
         return
     assert len(written) > 40

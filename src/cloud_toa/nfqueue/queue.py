@@ -68,9 +68,6 @@ _VERDICT_MESSAGE = 3 << 8 | 1
 _REQUEST = 1
 _VERDICT_HDR, _VERDICT_HDR_LENGTH = 2, 12
 _ACCEPT = (1).to_bytes(4, "big")
-_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
-
-Data = bytes | bytearray
 
 
 class _Iovec(ctypes.Structure):
@@ -98,13 +95,15 @@ class _Message(ctypes.Structure):
 class Queue:
     """A queue of this network namespace, until it is closed.
 
-    ``memory`` is where `receive` puts datagrams, each `STRIDE` bytes behind the other.
+    ``number`` is the queue's, ``memory`` where `receive` puts datagrams, each `STRIDE` bytes
+    behind the other.
 
     Raises:
         ToaError: the library is missing, another program has this queue, or no privilege.
     """
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self._number = number.to_bytes(2, "big")
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self._socket.bind((0, 0))
@@ -178,22 +177,20 @@ class Queue:
             _VERDICT_HDR_LENGTH, _VERDICT_HDR, _ACCEPT, packet,
         )  # fmt: skip
 
-    def replace(self, packet: bytes, head: Data, rest: Data) -> tuple[Data, ...]:
-        """Let this go on, in two parts, instead of what the packet was."""
-        length = len(head) + len(rest)
-        padding = _PADDING[length & 3]
+    def replace(self, packet: bytes, data: bytes) -> bytes:
+        """Let this go on instead of what the packet was."""
+        padding = bytes(-len(data) % 4)
         return (
             _VERDICT_AND_PAYLOAD.pack(
-                _VERDICT_AND_PAYLOAD.size + length + len(padding),
+                _VERDICT_AND_PAYLOAD.size + len(data) + len(padding),
                 _VERDICT_MESSAGE, _REQUEST, 0, 0, 0, 0, self._number,
-                _VERDICT_HDR_LENGTH, _VERDICT_HDR, _ACCEPT, packet, 4 + length, _PAYLOAD,
-            ),
-            head,
-            rest,
-            padding,
+                _VERDICT_HDR_LENGTH, _VERDICT_HDR, _ACCEPT, packet, 4 + len(data), _PAYLOAD,
+            )
+            + data
+            + padding
         )  # fmt: skip
 
-    def answer(self, verdicts: list[Data]) -> None:
+    def answer(self, verdicts: list[bytes]) -> None:
         """Tell the kernel what shall become of packets: what `verdict` and `replace` gave."""
         self._socket.send(b"".join(verdicts))
 

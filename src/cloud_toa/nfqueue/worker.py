@@ -15,12 +15,13 @@ import zlib
 from time import monotonic_ns
 
 from cloud_toa.errors import ToaError
-from cloud_toa.nfqueue import privileges
+from cloud_toa.nfqueue import privileges, segment
 from cloud_toa.nfqueue.counters import Row
 from cloud_toa.nfqueue.path_mtu import path_mtu
-from cloud_toa.nfqueue.queue import STRIDE, Data, Queue, parse
+from cloud_toa.nfqueue.queue import STRIDE, Queue, parse
 from cloud_toa.nfqueue.rules import MARK_MASK, NAMED
-from cloud_toa.nfqueue.segment import LeftAloneError, NoRoomError, Writer
+from cloud_toa.nfqueue.segment import LeftAloneError, NoRoomError, PathMtu
+from cloud_toa.nfqueue.usual import Usual
 from cloud_toa.packet import SYN, Packet
 from cloud_toa.ports import PortTable
 
@@ -28,23 +29,40 @@ READY = b"ready\n"
 """What a worker says on its standard output when it has its queue; else it says why not."""
 
 
-def serve(queue: Queue, writer: Writer, table: PortTable | None, row: Row) -> None:
-    """Answer packets for ever."""
-    memory, replace, write = queue.memory, queue.replace, writer.write
+def serve(
+    queue: Queue, kinds: tuple[int, int], path_mtu: PathMtu, table: PortTable | None, row: Row
+) -> None:
+    """Answer packets for ever.
+
+    Args:
+        queue: where they come from.
+        kinds: the option's for an IPv4 and an IPv6 client.
+        path_mtu: asked about large packets.
+        table: clients that the control socket names, where there is one.
+        row: where packets are counted.
+    """
+    memory, usual = queue.memory, Usual(queue.number, *kinds, path_mtu).verdict
     while True:
-        packets = written = no_room = passed = errors = 0
-        verdicts: list[Data] = []
-        for at in range(0, queue.receive() * STRIDE, STRIDE):
-            packet, mark, start, end = parse(memory, at)
-            if not packet:
-                errors += 1
-                continue
-            packets += 1
+        count = queue.receive()
+        written = no_room = passed = errors = strange = 0
+        verdicts: list[bytes] = []
+        for at in range(0, count * STRIDE, STRIDE):
             try:
-                named = b""
+                verdict = usual(memory, at)
+                if verdict:
+                    verdicts.append(verdict)
+                    written += 1
+                    continue
+                packet, mark, start, end = parse(memory, at)
+                if not packet:
+                    strange += 1
+                    continue
+                parsed = segment.parse(bytes(memory[start:end]))
+                option = b""
                 if table and mark & MARK_MASK == NAMED:
-                    named = _named(table, bytes(memory[start:end]))
-                verdicts += replace(packet, *write(memory, start, end, named))
+                    option = _named(table, parsed)
+                whole = segment.write(parsed, kinds, path_mtu, option)
+                verdicts.append(queue.replace(packet, whole))
                 written += 1
                 continue
             except NoRoomError:
@@ -55,22 +73,21 @@ def serve(queue: Queue, writer: Writer, table: PortTable | None, row: Row) -> No
                 # A fault of ours must not keep a packet.
                 errors += 1
                 traceback.print_exc()
-            verdicts.append(queue.verdict(packet))
+            verdicts.append(queue.verdict(parse(memory, at)[0]))
         if verdicts:
             queue.answer(verdicts)
-        row.add((packets, written, no_room, passed, errors))
+        row.add((count - strange, written, no_room, passed, errors + strange))
 
 
-def _named(table: PortTable, data: bytes) -> bytes:
+def _named(table: PortTable, packet: Packet) -> bytes:
     """The option of the client that the control socket named for this connection.
 
     Raises:
         LeftAloneError: none.
     """
-    packet = Packet.parse(data)
     ip, port = packet.destination
-    syn = packet.flags & SYN
-    isn = int.from_bytes(data[packet.tcp + 4 : packet.tcp + 8], "big") if syn else None
+    at = packet.tcp + 4
+    isn = int.from_bytes(packet.data[at : at + 4], "big") if packet.flags & SYN else None
     peer = zlib.crc32(ip.packed + port.to_bytes(2, "big"))
     option = table.take(packet.source[1], peer, isn, monotonic_ns())
     if not option:
@@ -96,7 +113,7 @@ def main() -> int:
     privileges.keep_net_admin()
     privileges.end_with(asked.parent)
     os.write(sys.stdout.fileno(), READY)
-    serve(queue, Writer(asked.kind_v4, asked.kind_v6, path_mtu), table, row)
+    serve(queue, (asked.kind_v4, asked.kind_v6), path_mtu, table, row)
     return 0
 
 
