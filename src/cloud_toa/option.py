@@ -31,7 +31,7 @@ MAX_OPTIONS = 40
 """Bytes of options that a TCP header can hold (a 4-bit count of 32-bit words)."""
 
 EXPERIMENTAL = 254
-"""The kind that most receivers expect; IANA's for experiments, two of which Linux knows in a SYN."""
+"""The kind that most receivers expect. IANA's for experiments: Linux has two, in a SYN."""
 
 V4_LENGTH = 8
 V6_LENGTH = 20

@@ -55,7 +55,9 @@ def beside(lab: Lab, rules: str, before: dict[str, str]) -> Iterator[QueueEdge]:
     """Run with these rules, which are loaded already unless they are not ``before``."""
     with running(lab, "-max-queue-id=2") as edge:
         if not before:
+            edge.until("connections that are not to origins are not tracked")
             load(lab, rules)
+        edge.until("connections that are not to origins are tracked, as there is table")
         yield edge
         now = edge.counters()
         assert now["written"] == now["packets"] > 0

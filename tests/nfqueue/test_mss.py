@@ -47,7 +47,7 @@ def test_usual_ones_lose_just_the_option(size: int, length: int) -> None:
 
 def load(mtus: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """The kernel's maps of devices, by map, device."""
-    setup._nft(rules.table(EVERYWHERE, True, mtus, ""))
+    setup._nft(rules.table(EVERYWHERE, True, mtus, "", others=True))
     return kernel()
 
 

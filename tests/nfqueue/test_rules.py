@@ -65,7 +65,7 @@ def elements(name: str) -> set[str]:
 @pytest.mark.parametrize("control", [False, True], ids=["", "control"])
 @pytest.mark.parametrize("origins", ORIGINS.values(), ids=ORIGINS)
 def test_the_kernel_takes_the_table(origins: Sequence[str], control: bool) -> None:
-    accepted(rules.table(Origins.parse(origins), control, MTUS, ""))
+    accepted(rules.table(Origins.parse(origins), control, MTUS, "", others=True))
     assert run("nft", "list", "tables") == f"table {rules.TABLE}\n"
 
 
@@ -77,7 +77,7 @@ def test_the_sets_hold_the_outermost_destinations() -> None:
         "192.0.2.7:80",
         "192.0.2.7:81",
     ]
-    accepted(rules.table(Origins.parse(origins), False, MTUS, ""))
+    accepted(rules.table(Origins.parse(origins), False, MTUS, "", others=True))
     assert elements("origins_ipv4") == {"10.0.0.0/8"}
     assert elements("origins_ipv6_port") == {"2001:db8::/32 . 80"}
     assert elements("origins_ipv4_port") == {"192.0.2.7 . 80", "192.0.2.7 . 81"}
@@ -85,7 +85,7 @@ def test_the_sets_hold_the_outermost_destinations() -> None:
 
 @pytest.mark.usefixtures("network")
 def test_adjacent_destinations_stay_whole() -> None:
-    accepted(rules.table(Origins.parse(ORIGINS["adjacent"]), False, MTUS, ""))
+    accepted(rules.table(Origins.parse(ORIGINS["adjacent"]), False, MTUS, "", others=True))
     # Whether neighbours are merged is for nft to say; every address is in, and no other.
     for address, inside in (
         ("10.0.0.0", True), ("10.0.1.255", True), ("10.0.3.255", True), ("10.0.4.0", True),
@@ -102,14 +102,14 @@ def test_adjacent_destinations_stay_whole() -> None:
 @pytest.mark.usefixtures("network")
 def test_in_place_of_another_of_ours() -> None:
     for origins in ORIGINS.values():
-        accepted(rules.table(Origins.parse(origins), True, MTUS, ""))
+        accepted(rules.table(Origins.parse(origins), True, MTUS, "", others=True))
     accepted(rules.delete())
     assert run("nft", "list", "ruleset") == ""
 
 
 def test_other_tables_are_not_named() -> None:
     for control in (False, True):
-        text = rules.table(Origins.parse(["any"]), control, MTUS, str(Queues(1, 4)))
+        text = rules.table(Origins.parse(["any"]), control, MTUS, str(Queues(1, 4)), others=True)
         assert set(re.findall(r"^\s*(?:delete |add )?table (.*?)(?: \{)?$", text, re.M)) == {
             rules.TABLE
         }
@@ -125,7 +125,7 @@ def test_other_tables_are_not_named() -> None:
 )
 @pytest.mark.usefixtures("network")
 def test_the_queue_statement(queues: Queues, written: str) -> None:
-    text = rules.table(Origins.parse(["any"]), False, MTUS, str(queues))
+    text = rules.table(Origins.parse(["any"]), False, MTUS, str(queues), others=True)
     assert text.count(f"    {written}\n") == 1
     if choose() is Way.NFT:
         accepted(text)

@@ -112,7 +112,7 @@ def _only_a_route(family: int) -> None:
 
 
 def _only_the_table(_: int) -> None:
-    run("nft", "-f", "-", said=rules.table(ORIGINS, False, {}, ""))
+    run("nft", "-f", "-", said=rules.table(ORIGINS, False, {}, "", others=True))
 
 
 @pytest.mark.parametrize("family", BOTH)

@@ -36,6 +36,9 @@ TABLE = f"{FAMILY} {NAME}"
 TO_QUEUE = "to_queue"
 """The chain whose last rule hands a packet to a worker."""
 
+BYSTANDERS = "bystanders"
+"""The chain for connections that are not to origins."""
+
 COUNTERS = ("queued", "syn_without")
 """Named counters in the table: packets meant for a worker, and SYNs left without."""
 
@@ -71,6 +74,11 @@ class Queues:
     first: int
     last: int
 
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
     def __str__(self) -> str:
         """As nft writes it."""
         if self.first == self.last:
@@ -78,7 +86,9 @@ class Queues:
         return f"queue flags bypass,fanout to {self.first}-{self.last}"
 
 
-def table(origins: Origins, control: bool, mtus: Mapping[str, int], queue: str) -> str:
+def table(
+    origins: Origins, control: bool, mtus: Mapping[str, int], queue: str, *, others: bool
+) -> str:
     """What ``nft -f`` reads: the whole table, in place of one that is there.
 
     Args:
@@ -87,10 +97,12 @@ def table(origins: Origins, control: bool, mtus: Mapping[str, int], queue: str) 
             host's own addresses.
         mtus: bytes, by device.
         queue: the queue statement; empty where `xtables` puts its own in that place.
+        others: whether other tables may look at connections, see `bystanders`.
     """
-    sets, begin = _origins(origins)
-    local = to_queue = after = ""
+    sets, begin, tracking = _origins(origins)
+    local = to_queue = after = deliver = ""
     if control:
+        deliver = f"ct mark & {_NAMED:#010x} == 0"
         local = f"fib saddr type local {_set('ct', NAMED)}"
         to_queue = f"ct mark & {_NAMED:#010x} != 0 {_set('meta', NAMED)}"
         after = f"""
@@ -146,16 +158,31 @@ def table(origins: Origins, control: bool, mtus: Mapping[str, int], queue: str) 
 {mss.chain(f"ct mark & {_NAMED:#010x} != 0" if control else "")}
   chain prerouting {{
     type filter hook prerouting priority {_LATE}; policy accept;
-    ct mark & {_KIND:#010x} != {_TRANSPARENT:#010x} accept
+    ct mark & {_KIND:#010x} == {_TRANSPARENT:#010x} goto answer
+  }}
+  chain answer {{
     ct direction original accept
-    ct mark & {_NAMED:#010x} == 0 {_set("meta", _TRANSPARENT)}
+    {deliver} {_set("meta", _TRANSPARENT)}
     ct mark & {_ANSWERED:#010x} != 0 accept
     tcp flags & syn == syn goto {mss.CHAIN}
     ct mark set ct mark | {_ANSWERED:#010x}
   }}
+{tracking}
 }}
-"""
+{bystanders(others or origins.everywhere)}"""
     return "".join(f"{line}\n" for line in text.splitlines() if line.strip())
+
+
+def bystanders(others: bool) -> str:
+    """What ``nft -f`` reads to have connections that are not to origins tracked, or not.
+
+    Conntrack is at work for all of a network namespace as soon as one rule needs it. Where
+    nobody but us does, it would cost others' connections time and room for nothing, and drop
+    them when its table is full: so they are not tracked, as they would not be without us.
+    Where ``others`` have tables, these may depend on it.
+    """
+    text = f"flush chain {TABLE} {BYSTANDERS}\n"
+    return text if others else f"{text}add rule {TABLE} {BYSTANDERS} notrack\n"
 
 
 def follow(mtus: Mapping[str, int]) -> str:
@@ -193,23 +220,39 @@ def _set(where: str, mark: int) -> str:
     return f"{where} mark set {where} mark & {_OTHERS:#010x} | {mark:#010x}"
 
 
-def _origins(origins: Origins) -> tuple[str, str]:
-    """The sets of destinations, and the rules that look into them."""
+def _origins(origins: Origins) -> tuple[str, str, str]:
+    """The sets of destinations, the rules that look into them, and the chains for all else."""
+    empty = f"  chain {BYSTANDERS} {{ }}"
     if origins.everywhere:
-        return "", 'oifname != "lo" jump begin'
-    sets, rules = [], []
+        return "", 'oifname != "lo" jump begin', empty
+    sets, begin, to, fro = [], [], [], []
     for version, kind, header in ((4, "ipv4_addr", "ip"), (6, "ipv6_addr", "ip6")):
-        listed = [d for d in _outermost(origins) if d.network.version == version]
-        with_port = ", ".join(f"{d.network} . {d.port}" for d in listed if d.port)
-        every_port = ", ".join(str(d.network) for d in listed if not d.port)
-        if every_port:
-            sets.append(_interval_set(f"origins_ipv{version}", kind, every_port))
-            rules.append(f"{header} daddr @origins_ipv{version} meta l4proto tcp jump begin")
-        if with_port:
-            name = f"origins_ipv{version}_port"
-            sets.append(_interval_set(name, f"{kind} . inet_service", with_port))
-            rules.append(f"{header} daddr . tcp dport @{name} jump begin")
-    return "\n".join(sets), "\n    ".join(rules)
+        for port in (False, True):
+            listed = [
+                each
+                for each in _outermost(origins)
+                if each.network.version == version and bool(each.port) == port
+            ]
+            if not listed:
+                continue
+            name = f"origins_ipv{version}" + "_port" * port
+            sets.append(_destinations(name, kind, listed))
+            there, back = (
+                f"{header} {side}addr" + f" . tcp {side}port" * port + f" @{name}" for side in "ds"
+            )
+            begin.append(f"{there} meta l4proto tcp jump begin")
+            to.append(f"{there} accept")
+            fro.append(f"{back} accept")
+    chains = [empty]
+    for hook, rules in (("prerouting", fro), ("output", to)):
+        lines = "\n".join(f"    {rule}" for rule in rules)
+        chains.append(f"""  chain raw_{hook} {{
+    type filter hook {hook} priority raw; policy accept;
+    meta l4proto != tcp accept
+{lines}
+    goto {BYSTANDERS}
+  }}""")
+    return "\n".join(sets), "\n    ".join(begin), "\n".join(chains)
 
 
 def _outermost(origins: Origins) -> list[Destination]:
@@ -229,9 +272,16 @@ def _within(inner: Destination, outer: Destination) -> bool:
     return low in outer.network and high in outer.network
 
 
-def _interval_set(name: str, kind: str, elements: str) -> str:
+def _destinations(name: str, kind: str, listed: list[Destination]) -> str:
+    """A set of them. Single addresses alone are looked up by hash, which is quicker."""
+    port = listed[0].port
+    single = all(each.network.num_addresses == 1 for each in listed)
+    elements = ", ".join(
+        str(each.network[0] if single else each.network) + (f" . {each.port}" if port else "")
+        for each in listed
+    )
     return f"""  set {name} {{
-    type {kind}
-    flags interval
+    type {kind}{" . inet_service" if port else ""}
+    {"" if single else "flags interval"}
     elements = {{ {elements} }}
   }}"""

@@ -24,6 +24,8 @@ from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.origins import Origins
 
 _SIOCGIFMTU = 0x8921
+_LEGACY = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
+"""Files in /proc/net with the tables of iptables' own kernel modules, which nft does not list."""
 _MOST_RULES = 100
 """Rules of ours that are removed at most: an end, should the kernel never say that none is left."""
 
@@ -62,7 +64,7 @@ def install(origins: Origins, control: bool, queues: Queues, *, by_nft: bool) ->
             if not _run("ip", *rules.our_routes(family, "show").split()).stdout.strip():
                 _ip(rules.route(family))
         statement = str(queues) if by_nft else ""
-        _nft(rules.table(origins, control, device_mtus(), statement))
+        _nft(rules.table(origins, control, device_mtus(), statement, others=others()))
         if not by_nft:
             xtables.add_queue_rule(queues)
     except BaseException:
@@ -78,6 +80,36 @@ def follow(mtus: Mapping[str, int]) -> None:
         ToaError: the table is gone.
     """
     _nft(rules.follow(mtus))
+
+
+def track_bystanders(others: bool) -> None:
+    """Have connections that are not to origins tracked, or not: see `rules.bystanders`.
+
+    Raises:
+        ToaError: the table is gone.
+    """
+    _nft(rules.bystanders(others))
+
+
+def tables() -> set[str]:
+    """The tables of this network namespace, such as ``inet cloud_toa``, ours among them."""
+    listed = _run("nft", "list", "tables").stdout.splitlines()
+    return {line.removeprefix("table ") for line in listed} | legacy_tables()
+
+
+def legacy_tables() -> set[str]:
+    """Those of them that iptables' own kernel modules have."""
+    found = set()
+    for family, file in _LEGACY.items():
+        with suppress(OSError):
+            names = Path(f"/proc/thread-self/net/{file}").read_text().split()
+            found |= {f"{family} {name} (iptables-legacy)" for name in names}
+    return found
+
+
+def others() -> bool:
+    """Whether there are tables that are not ours."""
+    return bool(tables() - {rules.TABLE})
 
 
 def remove() -> bool:

@@ -47,12 +47,12 @@ class Worker:
     """One of them, whichever process it is now."""
 
     def __init__(
-        self, queue: int, row: int, kinds: tuple[int, int], shared: Shared, memory: mmap.mmap
+        self, row: int, queues: Queues, kinds: tuple[int, int], shared: Shared, memory: mmap.mmap
     ) -> None:
-        self.queue = queue
+        self.queue = queues.first + row
         self.row = Row(memory, row)
         self.restarts = 0
-        self._arguments = [queue, row, *kinds, shared.counters, shared.table]
+        self._arguments = [self.queue, row, queues.count, *kinds, shared.counters, shared.table]
         self._shared = [fd for fd in (shared.counters, shared.table) if fd >= 0]
         self._process: subprocess.Popen[bytes] | None = None
         self._output: asyncio.StreamReader | None = None
@@ -112,8 +112,7 @@ class Workers:
     def __init__(
         self, queues: Queues, kinds: tuple[int, int], shared: Shared, memory: mmap.mmap
     ) -> None:
-        numbers = range(queues.first, queues.last + 1)
-        self.all = [Worker(queue, row, kinds, shared, memory) for row, queue in enumerate(numbers)]
+        self.all = [Worker(row, queues, kinds, shared, memory) for row in range(queues.count)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, changed: Callable[[], None]) -> None:

@@ -79,9 +79,9 @@ def _load() -> None:
 
 
 def _rule(queues: Queues) -> bytes:
-    count = queues.last - queues.first + 1
     # struct xt_NFQ_info_v3, padded to 8 bytes.
-    info = struct.pack("=HHHxx", queues.first, count, _BYPASS | (_CPU_FANOUT if count > 1 else 0))
+    flags = _BYPASS | (_CPU_FANOUT if queues.count > 1 else 0)
+    info = struct.pack("=HHHxx", queues.first, queues.count, flags)
     target = (
         _attribute(_TARGET_NAME, b"NFQUEUE\0")
         + _attribute(_TARGET_REVISION, struct.pack("!I", _REVISION))

@@ -36,7 +36,9 @@ def _bpf(settings: RunSettings) -> str:
 
 def _queue(settings: RunSettings) -> str:
     control = settings.sock is not None
-    table = rules.table(settings.origins, control, setup.device_mtus(), str(settings.queues))
+    table = rules.table(
+        settings.origins, control, setup.device_mtus(), str(settings.queues), others=True
+    )
     lines = []
     for family in setup.families():
         lines += [f"ip {rules.policy_rule(family, 'add')}", f"ip {rules.route(family)}"]
@@ -46,6 +48,10 @@ def _queue(settings: RunSettings) -> str:
             f"ip {rules.policy_rule(family, 'del')}",
             f"ip {rules.our_routes(family, 'flush')}",
         ]
+    spare = (
+        "# Only while this host has no other table that looks at connections, to spare others':\n",
+        f"#   nft add rule {rules.TABLE} {rules.BYSTANDERS} notrack\n",
+    )
     lack = "# This kernel has no nft_queue: nft refuses the queue statement, use -auto-setup.\n"
     return "".join(
         [
@@ -55,6 +61,7 @@ def _queue(settings: RunSettings) -> str:
             "# The numbers of mss_ maps are the devices' MTUs: change them together.\n",
             *(f"{line}\n" for line in lines),
             f"nft -f - <<'END'\n{table}END\n",
+            *(() if settings.origins.everywhere else spare),
             "# To undo:\n",
             *(f"#   {line}\n" for line in undo),
         ]

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two datapaths as an edge runs them, alike: start, stop, and tell how things stand."""
 
-import asyncio
 import logging
 import mmap
 import os
-import socket
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from cloud_toa.bpf import cgroup, edge
@@ -18,9 +16,8 @@ from cloud_toa.nfqueue import counters, setup
 from cloud_toa.nfqueue.workers import Shared, Workers
 from cloud_toa.node.settings import RunSettings
 from cloud_toa.node.state import State
+from cloud_toa.node.surroundings import Surroundings
 from cloud_toa.ports import SIZE, PortTable
-
-_RTMGRP_LINK = 1
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +48,7 @@ class QueueSender:
         self.table: PortTable | None = None
         self._settings = settings
         queues = settings.queues
-        count = queues.last - queues.first + 1
-        counting, memory = state.counters(counters.size(count))
+        counting, memory = state.counters(counters.size(queues.count))
         table = -1
         if settings.sock is not None:
             table = os.memfd_create("cloud-toa-ports")
@@ -60,8 +56,7 @@ class QueueSender:
             self.table = PortTable(mmap.mmap(table, SIZE))
         kinds = (settings.option_type_v4, settings.option_type_v6)
         self._workers = Workers(queues, kinds, Shared(counting, table), memory)
-        self._links: socket.socket | None = None
-        self._mtus: dict[str, int] = {}
+        self._surroundings: Surroundings | None = None
 
     async def start(self, changed: Callable[[], None]) -> None:
         """See `Sender`."""
@@ -78,21 +73,25 @@ class QueueSender:
             return
         try:
             way = choose_way()
-            settings = self._settings
-            setup.install(
-                settings.origins, self.table is not None, settings.queues, by_nft=way is Way.NFT
+            install = partial(
+                setup.install,
+                self._settings.origins,
+                self.table is not None,
+                self._settings.queues,
+                by_nft=way is Way.NFT,
             )
+            install()
         except BaseException:
             await self._workers.stop()
             raise
         _log.info("rules are set up, by %s", way.value)
-        self._follow_devices()
+        self._surroundings = Surroundings(install, bystanders=not self._settings.origins.everywhere)
+        self._surroundings.start()
 
     async def stop(self) -> None:
         """See `Sender`."""
-        if self._links is not None:
-            asyncio.get_running_loop().remove_reader(self._links)
-            self._links.close()
+        if self._surroundings is not None:
+            await self._surroundings.stop()
         if self._settings.auto_setup:
             setup.remove()
             _log.info("rules are removed")
@@ -107,31 +106,6 @@ class QueueSender:
                 for worker in self._workers.all
             ]
         }
-
-    def _follow_devices(self) -> None:
-        self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._links.setblocking(False)
-        self._links.bind((0, _RTMGRP_LINK))
-        asyncio.get_running_loop().add_reader(self._links, self._devices_changed)
-        # Only now: a change between `install` and the subscription is seen as well.
-        self._devices_changed()
-
-    def _devices_changed(self) -> None:
-        assert self._links is not None
-        with suppress(BlockingIOError):
-            while True:
-                with suppress(OSError):  # too many at once: what matters is that something changed
-                    if not self._links.recv(1 << 16):
-                        break
-                    continue
-                break
-        mtus = setup.device_mtus()
-        if mtus != self._mtus:
-            try:
-                setup.follow(mtus)
-                self._mtus = mtus
-            except ToaError as error:
-                _log.error("%s", error)
 
 
 class BpfSender:
