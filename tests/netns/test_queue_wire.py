@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The queue datapath on the wire: which packets carry the option, and whose are touched."""
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -137,3 +138,12 @@ def test_middlebox_that_drops_unknown_options(lab: Lab, receiver: Path) -> None:
     assert [marked(syn) is not None for syn in syns] == [True, True, False]
     assert marked(packets[len(syns)])
     assert now["syn_without"] == 1
+
+
+@pytest.mark.parametrize("queues", [1, 2, 3])
+def test_each_worker_stays_where_its_packets_come_from(lab: Lab, queues: int) -> None:
+    allowed = os.sched_getaffinity(0)
+    with running(lab, f"-max-queue-id={queues}") as edge:
+        for row, worker in enumerate(edge.workers()):
+            near = {cpu for cpu in allowed if cpu % queues == row}
+            assert os.sched_getaffinity(worker["pid"]) == (near or allowed)

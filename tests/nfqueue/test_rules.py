@@ -76,10 +76,12 @@ def test_the_sets_hold_the_outermost_destinations() -> None:
         *ORIGINS["nested v6 with a port"],
         "192.0.2.7:80",
         "192.0.2.7:81",
+        "192.0.3.7",
+        "[2001:db9::7]:80",
     ]
     accepted(rules.table(Origins.parse(origins), False, MTUS, "", others=True))
-    assert elements("origins_ipv4") == {"10.0.0.0/8"}
-    assert elements("origins_ipv6_port") == {"2001:db8::/32 . 80"}
+    assert elements("origins_ipv4") == {"10.0.0.0/8", "192.0.3.7"}
+    assert elements("origins_ipv6_port") == {"2001:db8::/32 . 80", "2001:db9::7 . 80"}
     assert elements("origins_ipv4_port") == {"192.0.2.7 . 80", "192.0.2.7 . 81"}
 
 

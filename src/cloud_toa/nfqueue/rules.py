@@ -26,8 +26,8 @@ Sources: nft(8), ip-rule(8); Linux 5.6 (intervals in concatenations), nftables 0
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloud_toa.nfqueue import mss
-from cloud_toa.origins import Destination, Origins
+from cloud_toa.nfqueue import destinations, mss
+from cloud_toa.origins import Origins
 
 NAME = "cloud_toa"
 FAMILY = "inet"
@@ -35,9 +35,6 @@ TABLE = f"{FAMILY} {NAME}"
 
 TO_QUEUE = "to_queue"
 """The chain whose last rule hands a packet to a worker."""
-
-BYSTANDERS = "bystanders"
-"""The chain for connections that are not to origins."""
 
 COUNTERS = ("queued", "syn_without")
 """Named counters in the table: packets meant for a worker, and SYNs left without."""
@@ -99,10 +96,10 @@ def table(
         queue: the queue statement; empty where `xtables` puts its own in that place.
         others: whether other tables may look at connections, see `bystanders`.
     """
-    sets, begin, tracking = _origins(origins)
-    local = to_queue = after = deliver = ""
+    sets, begin = _origins(origins)
+    local = to_queue = after = not_named = ""
     if control:
-        deliver = f"ct mark & {_NAMED:#010x} == 0"
+        not_named = f"ct mark & {_NAMED:#010x} == 0"
         local = f"fib saddr type local {_set('ct', NAMED)}"
         to_queue = f"ct mark & {_NAMED:#010x} != 0 {_set('meta', NAMED)}"
         after = f"""
@@ -148,7 +145,7 @@ def table(
   }}
   chain output {{
     type filter hook output priority mangle; policy accept;
-    tcp flags & (fin | syn | rst | ack) == syn jump syn
+    ct state new tcp flags & (fin | syn | rst | ack) == syn jump syn
     ct mark & {_KIND | _ANSWERED:#010x} == {_TRANSPARENT:#010x} goto {TO_QUEUE}
   }}{after}
   chain postrouting {{
@@ -158,31 +155,47 @@ def table(
 {mss.chain(f"ct mark & {_NAMED:#010x} != 0" if control else "")}
   chain prerouting {{
     type filter hook prerouting priority {_LATE}; policy accept;
-    ct mark & {_KIND:#010x} == {_TRANSPARENT:#010x} goto answer
+    ct mark & {_KIND | _NAMED | _ANSWERED:#010x} == {_TRANSPARENT | _ANSWERED:#010x} goto deliver
+    ct mark & {_KIND | _ANSWERED:#010x} == {_TRANSPARENT:#010x} ct direction reply goto first
   }}
-  chain answer {{
-    ct direction original accept
-    {deliver} {_set("meta", _TRANSPARENT)}
-    ct mark & {_ANSWERED:#010x} != 0 accept
+  chain deliver {{
+    ct direction reply {_set("meta", _TRANSPARENT)}
+  }}
+  chain first {{
+    {not_named} {_set("meta", _TRANSPARENT)}
     tcp flags & syn == syn goto {mss.CHAIN}
     ct mark set ct mark | {_ANSWERED:#010x}
   }}
-{tracking}
+  chain raw_prerouting {{
+    type filter hook prerouting priority raw; policy accept;
+  }}
+  chain raw_output {{
+    type filter hook output priority raw; policy accept;
+  }}
 }}
-{bystanders(others or origins.everywhere)}"""
+{bystanders(origins, others)}"""
     return "".join(f"{line}\n" for line in text.splitlines() if line.strip())
 
 
-def bystanders(others: bool) -> str:
+def bystanders(origins: Origins, others: bool) -> str:
     """What ``nft -f`` reads to have connections that are not to origins tracked, or not.
 
     Conntrack is at work for all of a network namespace as soon as one rule needs it. Where
     nobody but us does, it would cost others' connections time and room for nothing, and drop
     them when its table is full: so they are not tracked, as they would not be without us.
-    Where ``others`` have tables, these may depend on it.
+    Where ``others`` have tables, these may depend on it. With every destination an origin,
+    answers can't be told from clients' packets, and all is tracked.
     """
-    text = f"flush chain {TABLE} {BYSTANDERS}\n"
-    return text if others else f"{text}add rule {TABLE} {BYSTANDERS} notrack\n"
+    chains = (("raw_prerouting", "s"), ("raw_output", "d"))
+    text = "".join(f"flush chain {TABLE} {chain}\n" for chain, _ in chains)
+    if others or origins.everywhere:
+        return text
+    for chain, side in chains:
+        lines = ["meta l4proto != tcp accept"]
+        lines += [f"{group.match(side)} accept" for group in destinations.groups(origins)]
+        lines += ["notrack"]
+        text += "".join(f"add rule {TABLE} {chain} {line}\n" for line in lines)
+    return text
 
 
 def follow(mtus: Mapping[str, int]) -> str:
@@ -220,68 +233,10 @@ def _set(where: str, mark: int) -> str:
     return f"{where} mark set {where} mark & {_OTHERS:#010x} | {mark:#010x}"
 
 
-def _origins(origins: Origins) -> tuple[str, str, str]:
-    """The sets of destinations, the rules that look into them, and the chains for all else."""
-    empty = f"  chain {BYSTANDERS} {{ }}"
+def _origins(origins: Origins) -> tuple[str, str]:
+    """The sets of destinations, and the rules that look into them."""
     if origins.everywhere:
-        return "", 'oifname != "lo" jump begin', empty
-    sets, begin, to, fro = [], [], [], []
-    for version, kind, header in ((4, "ipv4_addr", "ip"), (6, "ipv6_addr", "ip6")):
-        for port in (False, True):
-            listed = [
-                each
-                for each in _outermost(origins)
-                if each.network.version == version and bool(each.port) == port
-            ]
-            if not listed:
-                continue
-            name = f"origins_ipv{version}" + "_port" * port
-            sets.append(_destinations(name, kind, listed))
-            there, back = (
-                f"{header} {side}addr" + f" . tcp {side}port" * port + f" @{name}" for side in "ds"
-            )
-            begin.append(f"{there} meta l4proto tcp jump begin")
-            to.append(f"{there} accept")
-            fro.append(f"{back} accept")
-    chains = [empty]
-    for hook, rules in (("prerouting", fro), ("output", to)):
-        lines = "\n".join(f"    {rule}" for rule in rules)
-        chains.append(f"""  chain raw_{hook} {{
-    type filter hook {hook} priority raw; policy accept;
-    meta l4proto != tcp accept
-{lines}
-    goto {BYSTANDERS}
-  }}""")
-    return "\n".join(sets), "\n    ".join(begin), "\n".join(chains)
-
-
-def _outermost(origins: Origins) -> list[Destination]:
-    """Without destinations that lie in others: the kernel refuses overlapping intervals."""
-    return [
-        inner
-        for inner in origins.destinations
-        if not any(
-            outer is not inner and outer.port == inner.port and _within(inner, outer)
-            for outer in origins.destinations
-        )
-    ]
-
-
-def _within(inner: Destination, outer: Destination) -> bool:
-    low, high = inner.network[0], inner.network[-1]
-    return low in outer.network and high in outer.network
-
-
-def _destinations(name: str, kind: str, listed: list[Destination]) -> str:
-    """A set of them. Single addresses alone are looked up by hash, which is quicker."""
-    port = listed[0].port
-    single = all(each.network.num_addresses == 1 for each in listed)
-    elements = ", ".join(
-        str(each.network[0] if single else each.network) + (f" . {each.port}" if port else "")
-        for each in listed
-    )
-    return f"""  set {name} {{
-    type {kind}{" . inet_service" if port else ""}
-    {"" if single else "flags interval"}
-    elements = {{ {elements} }}
-  }}"""
+        return "", 'oifname != "lo" jump begin'
+    groups = destinations.groups(origins)
+    rules = [f"{group.match('d')} meta l4proto tcp jump begin" for group in groups]
+    return "\n".join(group.set() for group in groups), "\n    ".join(rules)

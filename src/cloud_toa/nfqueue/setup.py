@@ -82,13 +82,13 @@ def follow(mtus: Mapping[str, int]) -> None:
     _nft(rules.follow(mtus))
 
 
-def track_bystanders(others: bool) -> None:
+def track_bystanders(origins: Origins, others: bool) -> None:
     """Have connections that are not to origins tracked, or not: see `rules.bystanders`.
 
     Raises:
         ToaError: the table is gone.
     """
-    _nft(rules.bystanders(others))
+    _nft(rules.bystanders(origins, others))
 
 
 def tables() -> set[str]:

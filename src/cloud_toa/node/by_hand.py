@@ -48,10 +48,16 @@ def _queue(settings: RunSettings) -> str:
             f"ip {rules.policy_rule(family, 'del')}",
             f"ip {rules.our_routes(family, 'flush')}",
         ]
-    spare = (
-        "# Only while this host has no other table that looks at connections, to spare others':\n",
-        f"#   nft add rule {rules.TABLE} {rules.BYSTANDERS} notrack\n",
-    )
+    spare = [
+        f"#   nft {line}\n"
+        for line in rules.bystanders(settings.origins, others=False).splitlines()
+        if not line.startswith("flush")
+    ]
+    if spare:
+        about = (
+            "# Only while this host has no other table that looks at connections, to spare theirs:"
+        )
+        spare.insert(0, f"{about}\n")
     lack = "# This kernel has no nft_queue: nft refuses the queue statement, use -auto-setup.\n"
     return "".join(
         [
@@ -61,7 +67,7 @@ def _queue(settings: RunSettings) -> str:
             "# The numbers of mss_ maps are the devices' MTUs: change them together.\n",
             *(f"{line}\n" for line in lines),
             f"nft -f - <<'END'\n{table}END\n",
-            *(() if settings.origins.everywhere else spare),
+            *spare,
             "# To undo:\n",
             *(f"#   {line}\n" for line in undo),
         ]

@@ -85,7 +85,7 @@ class QueueSender:
             await self._workers.stop()
             raise
         _log.info("rules are set up, by %s", way.value)
-        self._surroundings = Surroundings(install, bystanders=not self._settings.origins.everywhere)
+        self._surroundings = Surroundings(install, self._settings.origins)
         self._surroundings.start()
 
     async def stop(self) -> None:

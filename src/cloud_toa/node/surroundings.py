@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue import rules, setup
+from cloud_toa.origins import Origins
 
 _RTMGRP_LINK = 1
 _NETLINK_NETFILTER = 12
@@ -39,12 +40,12 @@ class Surroundings:
 
     Args:
         install: puts our table in place again.
-        bystanders: whether there are connections that are not to origins.
+        origins: the destinations that get the option.
     """
 
-    def __init__(self, install: Callable[[], None], *, bystanders: bool) -> None:
+    def __init__(self, install: Callable[[], None], origins: Origins) -> None:
         self._install = install
-        self._bystanders = bystanders
+        self._origins = origins
         self._changed = asyncio.Event()
         self._sockets: list[socket.socket] = []
         self._task: asyncio.Task[None] | None = None
@@ -109,8 +110,9 @@ class Surroundings:
             self._mtus, self._tables = {}, set()
         # First, as others' tables may wait for it.
         others, before = tables - {rules.TABLE}, self._tables - {rules.TABLE}
-        if self._bystanders and (bool(others) != bool(before) or not self._tables):
-            setup.track_bystanders(bool(others))
+        known = self._tables and bool(others) == bool(before)
+        if not known and not self._origins.everywhere:
+            setup.track_bystanders(self._origins, bool(others))
             _log.info(
                 "connections that are not to origins are %s",
                 f"tracked, as there is table {min(others)}" if others else "not tracked",
