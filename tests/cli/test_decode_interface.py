@@ -82,7 +82,7 @@ def line(process: "subprocess.Popen[str]") -> dict[str, Any]:
 
 def interrupted(process: "subprocess.Popen[str]") -> tuple[str, str]:
     process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=10)
+    out, error = process.communicate(timeout=60)
     assert process.returncode == 130
     return out, error
 
@@ -128,7 +128,7 @@ def test_count_ends_it() -> None:
     with watching("-i", "lo", "--json", "--count", "2") as process:
         for _ in range(3):
             send("lo", ethernet(PACKET_V4))
-        out, error = process.communicate(timeout=10)
+        out, error = process.communicate(timeout=60)
     assert (process.returncode, out.count("\n"), error) == (0, 2, "")
 
 
@@ -155,7 +155,7 @@ def test_an_interface_that_goes_away(pair: tuple[str, str]) -> None:
     near, far = pair
     with watching("-i", far) as process:
         subprocess.run(("ip", "link", "del", near), check=True)
-        out, error = process.communicate(timeout=10)
+        out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert error == f"cloud-toa: can't read from {far!r} any more: Network is down\n"
 

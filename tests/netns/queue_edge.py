@@ -18,7 +18,7 @@ from cloud_toa.node import state, status
 from tests.netns.traffic import wait_until
 
 _ORIGINS = tuple(f"-origin={address}" for address in ORIGIN.values())
-_PATIENCE = 60.0
+_PATIENCE = 240.0
 """Seconds for a line of the log; twelve workers need some on an emulated machine."""
 
 

@@ -112,6 +112,9 @@ def test_the_unit(lab: Lab, balancers: Path, receiver: Path, datapath: str) -> N
             conn, peer = listener.accept()
             conn.close()
         assert peer == CLIENT
+        count = WORKERS if datapath == "queue" else 0
+        # It also runs nft at times.
+        wait_until(lambda: len(children(service.process)) == count)
         workers = children(service.process)
         assert len(workers) == (WORKERS if datapath == "queue" else 0)
         service.stop()

@@ -21,7 +21,7 @@ from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.nfqueue.worker import READY
 
 _QUEUES = Path("/proc/self/net/netfilter/nfnetlink_queue")
-_PATIENCE = 30.0
+_PATIENCE = 120.0
 """Seconds for a worker to have its queue; an emulated machine needs some."""
 
 _WATCH = 0.5
