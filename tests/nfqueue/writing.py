@@ -55,10 +55,11 @@ def usual(
     kinds: tuple[int, int] = (254, 254),
     path_mtu: PathMtu = lambda _: ENDLESS,
     before: int = 0,
-    **how: object,
+    others: bytes = b"",
+    kind: int = 0x300,
 ) -> bytes:
     """What is written the short way; empty where that does not take the packet."""
-    said = message(data, **how)  # type: ignore[arg-type]
+    said = message(data, others, kind)
     memory = bytearray(b"\x60" * before + said + BEHIND)
     kept = bytes(memory)
     verdict = Usual(NUMBER, *kinds, path_mtu).verdict(memory, before)
