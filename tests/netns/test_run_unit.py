@@ -100,10 +100,10 @@ def running(lab: Lab, balancers: Path, datapath: str) -> Iterator[Service]:
 def children(process: "subprocess.Popen[bytes]") -> list[str]:
     """Its workers; it also runs nft at times."""
     task = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [pid for pid in task.read_text().split() if b"nfqueue.worker" in command(pid)]
+    return [pid for pid in task.read_text().split() if b"nfqueue.worker" in command_line(pid)]
 
 
-def command(pid: str) -> bytes:
+def command_line(pid: str) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:  # it has just ended
