@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What load balancers and servers do, in a line each; and what went over the cable."""
 
+import errno
 import socket
 import struct
 import time
@@ -41,7 +42,18 @@ def transparent(sock: socket.socket, client: tuple[str, int]) -> None:
             client = (f"::ffff:{client[0]}", client[1])
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_TRANSPARENT, 1)
-    sock.bind(client[:2])
+
+    def bound() -> bool:
+        try:
+            sock.bind(client[:2])
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
+
+    # Of the client's last connection, the last ACK may still be on its way.
+    wait_until(bound, reason=lambda: f"another connection comes from {client}")
 
 
 def balancer(
