@@ -44,9 +44,7 @@ struct counters {
 	__u64 found; /* connections whose client is known */
 	__u64 absent; /* connections that named nobody, or nobody usable */
 	__u64 untrusted; /* connections with an option from a source that is not listed */
-	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
-	__u64 duplicate; /* options behind the first, ignored */
-	__u64 unusable; /* options with an address or port that no client can have */
+	struct toa_counts options;
 	__u64 late; /* of the found: those that came with the first data only */
 	__u64 saved_syn; /* of the found: those that came with the SYN only */
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */

@@ -21,8 +21,7 @@
  */
 struct scratch {
 	__u32 length;
-	enum toa_verdict verdict;
-	struct toa_client client;
+	struct toa_search search;
 	__u8 options[64 + TOA_V6_LEN]; /* an index of 6 bits, and what is read from there */
 };
 
@@ -45,31 +44,15 @@ static __always_inline struct scratch *new_scratch(struct bpf_sock *sk, struct c
 	return scratch;
 }
 
-/* Count what is wrong with an option, and say what it means for the search. */
-static __always_inline enum toa_verdict judge(enum toa_verdict verdict, struct counters *count)
-{
-	if (verdict == TOA_MALFORMED) {
-		count->malformed++;
-		return TOA_SKIP;
-	}
-	if (verdict == TOA_UNUSABLE)
-		count->unusable++;
-	return verdict;
-}
-
 /*
- * One step of the walk: read the option at `at` of the socket's scratch; answer
- * where the next one is, past the end when there is none. Not static: so the
- * verifier goes through it once and not once per step.
+ * A step through the socket's scratch. Not static: so the verifier goes through it once
+ * and not once per step.
  */
 __attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
 {
-	struct toa_client client = {};
 	struct scratch *scratch;
 	struct counters *count;
-	__u32 size;
 	struct bpf_sock *sk;
-	__u8 *option;
 
 	sk = ctx->sk;
 	if (!sk)
@@ -78,32 +61,8 @@ __attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
 	count = counters_here();
 	if (!scratch || !count || at >= scratch->length)
 		return TCP_OPTIONS_MAX;
-	option = scratch->options + (at & 63);
-	if (option[0] == TCP_OPTION_END)
-		return TCP_OPTIONS_MAX;
-	if (option[0] == TCP_OPTION_NOP)
-		return at + 1;
-	size = option[1];
-	if (size < 2 || at + size > scratch->length) {
-		count->malformed++;
-		return TCP_OPTIONS_MAX;
-	}
-	switch (judge(toa_read(option, size, settings.layouts[option[0]], &client), count)) {
-	case TOA_FOUND:
-		if (scratch->verdict == TOA_FOUND)
-			count->duplicate++;
-		else
-			scratch->client = client;
-		scratch->verdict = TOA_FOUND;
-		return at + size;
-	case TOA_UNUSABLE:
-		/* An edge that names such a client has none to name: nothing behind it counts. */
-		if (scratch->verdict != TOA_FOUND)
-			scratch->verdict = TOA_UNUSABLE;
-		return TCP_OPTIONS_MAX;
-	default:
-		return at + size;
-	}
+	return toa_step(scratch->options + (at & 63), at, scratch->length, settings.layouts,
+			&scratch->search, &count->options);
 }
 
 /* Walk the scratch kind by kind and forget it: the first client wins. */
@@ -116,8 +75,8 @@ static __always_inline enum toa_verdict walk(struct bpf_sock_ops *ctx, struct bp
 	_Pragma("clang loop unroll(disable)")
 	for (int i = 0; i < TCP_OPTIONS_MAX && at < TCP_OPTIONS_MAX; i++)
 		at = step(ctx, at);
-	*client = scratch->client;
-	verdict = scratch->verdict;
+	*client = scratch->search.client;
+	verdict = scratch->search.verdict;
 	bpf_sk_storage_delete(&scratches, sk);
 	return verdict;
 }
@@ -139,10 +98,12 @@ find_in_packet(struct bpf_sock_ops *ctx, struct toa_client *client, struct count
 	if (option + TOA_V4_LEN <= end) {
 		layouts = settings.layouts[option[0]];
 		if (layouts && option[1] == TOA_V4_LEN && option + TOA_V4_LEN + 1 > end)
-			return judge(toa_read(option, TOA_V4_LEN, layouts, client), count);
+			return toa_judge(toa_read(option, TOA_V4_LEN, layouts, client),
+					 &count->options);
 		if (layouts && option[1] == TOA_V6_LEN && option + TOA_V6_LEN <= end &&
 		    option + TOA_V6_LEN + 1 > end)
-			return judge(toa_read(option, TOA_V6_LEN, layouts, client), count);
+			return toa_judge(toa_read(option, TOA_V6_LEN, layouts, client),
+					 &count->options);
 	}
 
 	sk = ctx->sk;

@@ -56,12 +56,16 @@ enum toa_verdict {
 	TOA_UNUSABLE, /* an address or port that no client can have */
 };
 
+#ifndef __force /* for sparse; the kernel's own where it has one */
+#define __force
+#endif
+
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define TOA_BE16(x) ((__be16)__builtin_bswap16(x))
-#define TOA_BE32(x) ((__be32)__builtin_bswap32(x))
+#define TOA_BE16(x) ((__force __be16)__builtin_bswap16(x))
+#define TOA_BE32(x) ((__force __be32)__builtin_bswap32(x))
 #else
-#define TOA_BE16(x) ((__be16)(x))
-#define TOA_BE32(x) ((__be32)(x))
+#define TOA_BE16(x) ((__force __be16)(x))
+#define TOA_BE32(x) ((__force __be32)(x))
 #endif
 
 static __always_inline int toa_is_v4(const struct toa_client *client)
@@ -123,6 +127,70 @@ toa_read(const __u8 *option, __u32 length, __u8 layouts, struct toa_client *clie
 		return TOA_MALFORMED;
 	}
 	return client->port && toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+}
+
+/* What was wrong with options, counted. */
+struct toa_counts {
+	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
+	__u64 duplicate; /* options behind the first, ignored */
+	__u64 unusable; /* options with an address or port that no client can have */
+};
+
+/* Count what is wrong with an option, and say what it means for the search. */
+static __always_inline enum toa_verdict toa_judge(enum toa_verdict verdict,
+						  struct toa_counts *counts)
+{
+	if (verdict == TOA_MALFORMED) {
+		counts->malformed++;
+		return TOA_SKIP;
+	}
+	if (verdict == TOA_UNUSABLE)
+		counts->unusable++;
+	return verdict;
+}
+
+/* What a walk has come to: TOA_SKIP, TOA_FOUND with a client, or TOA_UNUSABLE. */
+struct toa_search {
+	enum toa_verdict verdict;
+	struct toa_client client;
+};
+
+/*
+ * One step of the walk through `length` bytes of options: read the one at `at`, which
+ * `option` points to; answer where the next one is, TCP_OPTIONS_MAX when there is none.
+ */
+static __always_inline __u32 toa_step(const __u8 *option, __u32 at, __u32 length,
+				      const volatile __u8 *layouts, struct toa_search *search,
+				      struct toa_counts *counts)
+{
+	struct toa_client client = {};
+	__u32 size;
+
+	if (option[0] == TCP_OPTION_END)
+		return TCP_OPTIONS_MAX;
+	if (option[0] == TCP_OPTION_NOP)
+		return at + 1;
+	size = at + 2 > length ? 0 : option[1];
+	if (size < 2 || at + size > length) {
+		counts->malformed++;
+		return TCP_OPTIONS_MAX;
+	}
+	switch (toa_judge(toa_read(option, size, layouts[option[0]], &client), counts)) {
+	case TOA_FOUND:
+		if (search->verdict == TOA_FOUND)
+			counts->duplicate++;
+		else
+			search->client = client;
+		search->verdict = TOA_FOUND;
+		return at + size;
+	case TOA_UNUSABLE:
+		/* An edge that names such a client has none to name: nothing behind it counts. */
+		if (search->verdict != TOA_FOUND)
+			search->verdict = TOA_UNUSABLE;
+		return TCP_OPTIONS_MAX;
+	default:
+		return at + size;
+	}
 }
 
 #endif
