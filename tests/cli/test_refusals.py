@@ -268,9 +268,8 @@ def test_status(
     said = call(attach[0], "status", "--json")
     assert (said.code, said.err) == (0, "")
     shown = json.loads(said.out)
-    keys = {"attached", "settings", "cgroups", "counters", "programs"}
-    assert set(shown) == keys | ({"datapath"} if attach[0] == "edge" else set())
-    assert shown["attached"] is True
+    assert set(shown) == {"datapath", "attached", "settings", "cgroups", "counters", "programs"}
+    assert (shown["datapath"], shown["attached"]) == ("bpf", True)
     assert shown["settings"] == settings
     assert shown["cgroups"] == [str(place)]
     assert shown["counters"] == dict.fromkeys(counters, 0)

@@ -2,18 +2,17 @@
 """A lab of three hosts, and the datapaths attached for one test."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cloud_toa.bpf import edge, origin
-from cloud_toa.config import EdgeSettings, OriginSettings
-from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
-from cloud_toa.option import Kinds
-from cloud_toa.trust import Trust
+from cloud_toa.config import EdgeSettings
+from cloud_toa.demo.lab import Lab
 from tests.netns.raw_tcp import Wire
 from tests.netns.receiver import OTHER, OTHER6, TRUSTED, TRUSTED6
+from tests.netns.receivers import RECEIVERS, Bpf, Receiver
 from tests.netns.traffic import SERVER, listen
 
 
@@ -45,9 +44,17 @@ def sender(balancers: Path) -> Path:
 
 
 @pytest.fixture
-def receiver(servers: Path) -> Path:
+def receiving(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Receiver]:
+    """A receiver, not attached yet: eBPF where a test is not marked `by_both`."""
+    receiver = RECEIVERS[getattr(request, "param", "bpf")]()
+    yield receiver
+    receiver.detach()
+
+
+@pytest.fixture
+def receiver(receiving: Receiver, servers: Path) -> Path:
     """The cgroup of the origin's servers, with a receiver that trusts the edge."""
-    receive(servers)
+    receiving.receive(servers)
     return servers
 
 
@@ -61,18 +68,12 @@ def wire(lab: Lab) -> Iterator[Wire]:
 
 
 @pytest.fixture
-def listener(lab: Lab, servers: Path) -> Iterator[socket.socket]:
+def listener(lab: Lab, receiving: Receiver, servers: Path) -> Iterator[socket.socket]:
     """Dual-stack; trusts TRUSTED and TRUSTED6."""
-    receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
+    receiving.receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
     with listen(lab, servers, ("::", SERVER[1])) as listener:
         yield listener
 
 
-def receive(
-    servers: Path, kinds: Kinds | None = None, trust: str = "", save_syn: bool = False
-) -> None:
-    believed = Trust.parse([trust] if trust else EDGE_TO_ORIGIN.values())
-    origin.attach([servers], OriginSettings(believed, kinds or Kinds(), save_syn))
-
-
-Receive = Callable[..., None]
+receive = Bpf().receive
+"""For tests of other things than the receiver."""

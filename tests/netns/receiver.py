@@ -4,7 +4,6 @@
 import socket
 from ipaddress import ip_address
 
-from cloud_toa.bpf import origin
 from cloud_toa.option import Client, encode
 from tests.netns.traffic import SERVER, SERVER6
 
@@ -13,12 +12,6 @@ TRUSTED6, OTHER6 = "fd09::77", "fd09::78"
 CLIENT = Client(ip_address("203.0.113.9"), 4321)
 CLIENT6 = Client(ip_address("2001:db8:1::9"), 4321)
 TOA, TOA6 = encode(CLIENT), encode(CLIENT6)
-
-
-def counters() -> dict[str, int]:
-    status = origin.status()
-    assert status is not None
-    return {name: count for name, count in status.counters.items() if count}
 
 
 def peer_of(conn: socket.socket) -> Client:

@@ -18,9 +18,9 @@ from cloud_toa.config import EdgeSettings
 from cloud_toa.demo.isolation import Namespace
 from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
 from cloud_toa.errors import ToaError
-from tests.netns import receiver
 from tests.netns.conftest import receive
 from tests.netns.queue_edge import running
+from tests.netns.receivers import Bpf
 from tests.netns.test_soak import HAPROXY, TRAFFIC
 
 NETEM = "loss 2% delay 5ms 2ms reorder 25% 50%"
@@ -83,7 +83,7 @@ def test_the_server_sees_the_client_or_the_edge(
     with sender(lab, balancers, datapath):
         lab.start(lab.edge, haproxy, [("", 8080)], place=balancers)
         right, wrong = visit(lab)
-    counted = receiver.counters()
+    counted = Bpf().counted()
     print(f"\n{datapath} save_syn={save_syn}: {right} of {TOTAL} right, {wrong[:3]}, {counted}")
     # Whoever was not recognized at once is the edge to the server, never somebody else.
     assert right + len(wrong) == TOTAL

@@ -10,9 +10,9 @@ import pytest
 import cloud_toa
 from cloud_toa.demo.lab import Lab, inside
 from cloud_toa.option import Client, Kinds
-from tests.netns.conftest import receive
 from tests.netns.raw_tcp import RawClient, Wire
-from tests.netns.receiver import CLIENT, CLIENT6, TOA, TOA6, TRUSTED, counters, peer_of, sources
+from tests.netns.receiver import CLIENT, CLIENT6, TOA, TOA6, TRUSTED, peer_of, sources
+from tests.netns.receivers import Receiver, by_both
 from tests.netns.traffic import SERVER, SERVER6, balancer, listen
 
 IPPROTO_MPTCP = 262
@@ -20,7 +20,7 @@ IPPROTO_MPTCP = 262
 
 @pytest.mark.parametrize("toa", [TOA, TOA6], ids=["IPv4", "IPv6"])
 def test_only_in_the_first_data_after_accept(
-    wire: Wire, listener: socket.socket, toa: bytes
+    wire: Wire, listener: socket.socket, toa: bytes, receiving: Receiver
 ) -> None:
     for source, server in sources(trusted=True):
         client = RawClient(wire, source, server)
@@ -34,19 +34,24 @@ def test_only_in_the_first_data_after_accept(
             client.data(b"x", toa)
             assert conn.recv(1) == b"x"
             assert peer_of(conn) == (CLIENT if toa == TOA else CLIENT6)
-    assert counters() == {"found": 2, "late": 2}
+    assert receiving.counted() == {"found": 2, "late": 2}
 
 
-def test_only_in_the_data_that_completes_the_handshake(wire: Wire, listener: socket.socket) -> None:
+@by_both
+def test_only_in_the_data_that_completes_the_handshake(
+    wire: Wire, listener: socket.socket, receiving: Receiver
+) -> None:
     client = RawClient(wire, TRUSTED, SERVER)
     client.open(ack=None)
     client.data(b"x", TOA)
     with listener.accept()[0] as conn:
         assert peer_of(conn) == CLIENT
-    assert counters() == {"found": 1}
+    assert receiving.counted() == {"found": 1}
 
 
-def test_later_data_changes_nothing(wire: Wire, listener: socket.socket) -> None:
+def test_later_data_changes_nothing(
+    wire: Wire, listener: socket.socket, receiving: Receiver
+) -> None:
     """With or without a client: who a connection is for is settled by its first data."""
     for ack, settled in ((b"", None), (TOA, CLIENT)):
         client = RawClient(wire, TRUSTED, SERVER)
@@ -57,29 +62,34 @@ def test_later_data_changes_nothing(wire: Wire, listener: socket.socket) -> None
             client.data(b"y", TOA6)
             assert conn.recv(1) == b"y"
             assert peer_of(conn) == (settled or Client(ip_address(TRUSTED), client.port))
-    assert counters() == {"absent": 1, "found": 1}
+    assert receiving.counted() == {"absent": 1, "found": 1}
 
 
-def test_unusable_address_ends_the_search(wire: Wire, listener: socket.socket) -> None:
+@by_both
+def test_unusable_address_ends_the_search(
+    wire: Wire, listener: socket.socket, receiving: Receiver
+) -> None:
     client = RawClient(wire, TRUSTED, SERVER)
     client.open(ack=bytes.fromhex("fe08934d00000000"))
     with listener.accept()[0] as conn:
         client.data(b"x", TOA)
         assert conn.recv(1) == b"x"
         assert peer_of(conn) == Client(ip_address(TRUSTED), client.port)
-    assert counters() == {"absent": 1, "unusable": 1}
+    assert receiving.counted() == {"absent": 1, "unusable": 1}
 
 
-def test_only_in_the_saved_syn(wire: Wire, lab: Lab, servers: Path) -> None:
-    receive(servers, trust=TRUSTED, save_syn=True)
+def test_only_in_the_saved_syn(wire: Wire, lab: Lab, servers: Path, receiving: Receiver) -> None:
+    receiving.receive(servers, trust=TRUSTED, save_syn=True)
     with listen(lab, servers, SERVER) as listener:
         RawClient(wire, TRUSTED, SERVER).open(syn=TOA)
         with listener.accept()[0] as conn:
             assert peer_of(conn) == CLIENT
-    assert counters() == {"found": 1, "saved_syn": 1}
+    assert receiving.counted() == {"found": 1, "saved_syn": 1}
 
 
-def test_syn_that_a_server_saves_itself(wire: Wire, listener: socket.socket) -> None:
+def test_syn_that_a_server_saves_itself(
+    wire: Wire, listener: socket.socket, receiving: Receiver
+) -> None:
     RawClient(wire, TRUSTED, SERVER).open(syn=TOA)
     with listener.accept()[0] as conn:
         assert peer_of(conn).ip == ip_address(TRUSTED)
@@ -88,12 +98,15 @@ def test_syn_that_a_server_saves_itself(wire: Wire, listener: socket.socket) -> 
     with listener.accept()[0] as conn:
         assert peer_of(conn) == CLIENT
         assert TOA in conn.getsockopt(socket.IPPROTO_TCP, 28, 256)  # the server's own read
-    assert counters() == {"absent": 1, "found": 1, "saved_syn": 1}
+    assert receiving.counted() == {"absent": 1, "found": 1, "saved_syn": 1}
 
 
-def test_attached_after_the_listener_started(lab: Lab, sender: Path, servers: Path) -> None:
+@by_both
+def test_attached_after_the_listener_started(
+    lab: Lab, sender: Path, servers: Path, receiving: Receiver
+) -> None:
     with listen(lab, servers, SERVER) as listener:
-        receive(servers)
+        receiving.receive(servers)
         with balancer(lab, sender, ("203.0.113.9", 4321)) as sock:
             sock.connect(SERVER)
             conn, peer = listener.accept()
@@ -101,6 +114,7 @@ def test_attached_after_the_listener_started(lab: Lab, sender: Path, servers: Pa
     assert peer == ("203.0.113.9", 4321)
 
 
+@by_both
 @pytest.mark.parametrize("client", [CLIENT, CLIENT6], ids=str)
 def test_syncookies(lab: Lab, sender: Path, receiver: Path, client: Client) -> None:
     """No state is kept from the SYN: the ACK serves."""
@@ -112,6 +126,7 @@ def test_syncookies(lab: Lab, sender: Path, receiver: Path, client: Client) -> N
                 assert peer_of(conn) == client
 
 
+@by_both
 def test_two_clients_one_listener_do_not_mix(lab: Lab, sender: Path, receiver: Path) -> None:
     with listen(lab, receiver, SERVER) as listener:
         socks = []
@@ -131,8 +146,11 @@ def test_two_clients_one_listener_do_not_mix(lab: Lab, sender: Path, receiver: P
     assert seen == [(f"203.0.113.{number}", 1000 + number) for number in range(1, 200)]
 
 
-def test_kind_without_port_leaves_the_port(wire: Wire, lab: Lab, servers: Path) -> None:
-    receive(servers, Kinds((), (), (28,)), trust=TRUSTED)
+@by_both
+def test_kind_without_port_leaves_the_port(
+    wire: Wire, lab: Lab, servers: Path, receiving: Receiver
+) -> None:
+    receiving.receive(servers, Kinds((), (), (28,)), trust=TRUSTED)
     with listen(lab, servers, SERVER) as listener:
         client = RawClient(wire, TRUSTED, SERVER)
         client.open(ack=bytes.fromhex("1c0701cb007109"))
@@ -141,6 +159,7 @@ def test_kind_without_port_leaves_the_port(wire: Wire, lab: Lab, servers: Path) 
             assert cloud_toa.client_of(conn) == Client(CLIENT.ip, None)
 
 
+@by_both
 def test_other_sockets_are_left_alone(lab: Lab, receiver: Path) -> None:
     with inside(receiver), lab.origin.entered():
         with socket.socket(type=socket.SOCK_DGRAM) as sock:
@@ -153,6 +172,7 @@ def test_other_sockets_are_left_alone(lab: Lab, receiver: Path) -> None:
                 assert sock.getpeername() == server.getsockname()
 
 
+@by_both
 def test_listener_of_multipath_tcp(lab: Lab, sender: Path, receiver: Path) -> None:
     """What a Go server opens by default; an edge that speaks plain TCP is seen as always."""
     with inside(receiver), lab.origin.entered():

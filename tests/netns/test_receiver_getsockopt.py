@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 
 from cloud_toa.demo.lab import Lab
-from tests.netns.conftest import receive
 from tests.netns.raw_tcp import RawClient, Wire
 from tests.netns.receiver import TOA, TOA6, TRUSTED, TRUSTED6, sources
+from tests.netns.receivers import Receiver, by_both
 from tests.netns.traffic import SERVER, SERVER6, listen
 
 
@@ -22,6 +22,7 @@ def getsockopt(conn: socket.socket, name: int, size: int) -> tuple[int, bytes]:
     return 0, value.raw[: length.value]
 
 
+@by_both
 def test_getsockopt_4097(wire: Wire, listener: socket.socket) -> None:
     for toa, family, size in ((TOA, socket.AF_INET, 16), (TOA6, socket.AF_INET6, 28)):
         for source, server in sources(trusted=True):
@@ -39,9 +40,10 @@ def test_getsockopt_4097(wire: Wire, listener: socket.socket) -> None:
         assert getsockopt(conn, 4097, 28) == (0, bytes(16))
 
 
-def test_getsockopt_4096_as_dpvs(wire: Wire, lab: Lab, servers: Path) -> None:
+@by_both
+def test_getsockopt_4096_as_dpvs(wire: Wire, lab: Lab, servers: Path, receiving: Receiver) -> None:
     """Only for an IPv6 client of an AF_INET socket."""
-    receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
+    receiving.receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
     with listen(lab, servers, SERVER) as four, listen(lab, servers, SERVER6) as six:
         for listener, source, server, toa, found in (
             (four, TRUSTED, SERVER, TOA6, True),

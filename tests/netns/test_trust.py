@@ -10,13 +10,16 @@ from cloud_toa.bpf import edge
 from cloud_toa.config import EdgeSettings
 from cloud_toa.demo.lab import Lab, inside
 from cloud_toa.option import Client
-from tests.netns.conftest import receive
 from tests.netns.raw_tcp import RawClient, Wire
-from tests.netns.receiver import CLIENT, OTHER, TOA, TRUSTED, TRUSTED6, counters, peer_of, sources
+from tests.netns.receiver import CLIENT, OTHER, TOA, TRUSTED, TRUSTED6, peer_of, sources
+from tests.netns.receivers import Receiver, by_both
 from tests.netns.traffic import SERVER, SERVER6, balancer, listen
 
 
-def test_forged_option_from_an_untrusted_source(wire: Wire, listener: socket.socket) -> None:
+@by_both
+def test_forged_option_from_an_untrusted_source(
+    wire: Wire, listener: socket.socket, receiving: Receiver
+) -> None:
     for source, server in sources(trusted=False):
         client = RawClient(wire, source, server)
         client.open(ack=TOA)
@@ -26,11 +29,13 @@ def test_forged_option_from_an_untrusted_source(wire: Wire, listener: socket.soc
             client.data(b"x", TOA)
             assert conn.recv(1) == b"x"
             assert peer_of(conn) == Client(ip_address(source), client.port)
-    assert counters() == {"untrusted": 2}
+    assert receiving.counted() == {"untrusted": 2}
 
 
-def test_forged_in_the_first_data_or_the_syn(wire: Wire, lab: Lab, servers: Path) -> None:
-    receive(servers, trust=TRUSTED, save_syn=True)
+def test_forged_in_the_first_data_or_the_syn(
+    wire: Wire, lab: Lab, servers: Path, receiving: Receiver
+) -> None:
+    receiving.receive(servers, trust=TRUSTED, save_syn=True)
     with listen(lab, servers, SERVER) as listener:
         for where in ("syn", "data"):
             client = RawClient(wire, OTHER, SERVER)
@@ -40,9 +45,10 @@ def test_forged_in_the_first_data_or_the_syn(wire: Wire, lab: Lab, servers: Path
                 assert conn.recv(1) == b"x"
                 assert peer_of(conn) == Client(ip_address(OTHER), client.port)
                 assert cloud_toa.client_of(conn) is None
-    assert counters() == {"untrusted": 1, "absent": 1}
+    assert receiving.counted() == {"untrusted": 1, "absent": 1}
 
 
+@by_both
 def test_forged_by_a_client_through_the_load_balancer(
     lab: Lab, sender: Path, receiver: Path
 ) -> None:
@@ -67,8 +73,11 @@ def test_forged_by_a_client_through_the_load_balancer(
     assert seen[0] != str(forged.ip)
 
 
-def test_trust_any_believes_everyone(wire: Wire, lab: Lab, servers: Path) -> None:
-    receive(servers, trust="any")
+@by_both
+def test_trust_any_believes_everyone(
+    wire: Wire, lab: Lab, servers: Path, receiving: Receiver
+) -> None:
+    receiving.receive(servers, trust="any")
     with listen(lab, servers, ("::", SERVER[1])) as listener:
         for source, server in sources(trusted=False):
             RawClient(wire, source, server).open(ack=TOA)
@@ -76,15 +85,19 @@ def test_trust_any_believes_everyone(wire: Wire, lab: Lab, servers: Path) -> Non
                 assert peer_of(conn) == CLIENT
 
 
-def test_trust_that_is_withdrawn(wire: Wire, listener: socket.socket, servers: Path) -> None:
-    receive(servers, trust=OTHER)
+@by_both
+def test_trust_that_is_withdrawn(
+    wire: Wire, listener: socket.socket, servers: Path, receiving: Receiver
+) -> None:
+    receiving.receive(servers, trust=OTHER)
     RawClient(wire, TRUSTED, SERVER).open(ack=TOA)
     with listener.accept()[0] as conn:
         assert peer_of(conn).ip == ip_address(TRUSTED)
-    assert counters() == {"untrusted": 1}
+    assert receiving.counted() == {"untrusted": 1}
 
 
-def test_networks_match_by_prefix(wire: Wire, lab: Lab, servers: Path) -> None:
+@by_both
+def test_networks_match_by_prefix(wire: Wire, lab: Lab, servers: Path, receiving: Receiver) -> None:
     cases = [
         ("10.9.0.76/31", SERVER, TRUSTED, True),
         ("10.9.0.78/31", SERVER, TRUSTED, False),
@@ -97,7 +110,7 @@ def test_networks_match_by_prefix(wire: Wire, lab: Lab, servers: Path) -> None:
     ]
     with listen(lab, servers, ("::", SERVER[1])) as listener:
         for trust, server, source, believed in cases:
-            receive(servers, trust=trust)
+            receiving.receive(servers, trust=trust)
             RawClient(wire, source, server).open(ack=TOA)
             with listener.accept()[0] as conn:
                 assert (peer_of(conn) == CLIENT) == believed, (trust, source)

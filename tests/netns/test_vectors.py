@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parser's vectors against the eBPF receiver, with real packets.
+"""The parser's vectors against the receivers, with real packets.
 
 The same file as for option.py. The answer is what getpeername() says, and the
 counters are what option.decode() counted.
@@ -16,13 +16,11 @@ from typing import Any
 
 import pytest
 
-from cloud_toa.bpf import origin
-from cloud_toa.bpf.attachment import Attachments
 from cloud_toa.demo.lab import Lab, inside
 from cloud_toa.option import Decoded, Kinds, decode, plain
 from cloud_toa.option import options as walk
-from tests.netns.conftest import receive
 from tests.netns.raw_tcp import RawClient, Wire
+from tests.netns.receivers import RECEIVERS, Bpf, Receiver, by_both
 
 SOURCE = "10.9.0.77"
 SERVER = ("10.9.0.2", 7000)
@@ -36,11 +34,12 @@ def kinds_of(vector: dict[str, Any]) -> Kinds:
     return Kinds(*(tuple(kinds.get(layout, ())) for layout in ("v4", "v6", "client_ip")))
 
 
-class Receiver:
+class Visited:
     """A dual-stack server on the origin, the receiver around it, and a client by hand."""
 
-    def __init__(self, lab: Lab, servers: Path) -> None:
+    def __init__(self, lab: Lab, servers: Path, receiving: Receiver) -> None:
         self.servers = servers
+        self.counters = receiving.counters
         with inside(servers), lab.origin.entered():
             self.listener = socket.create_server(
                 ("::", SERVER[1]), family=socket.AF_INET6, dualstack_ipv6=True, backlog=128
@@ -70,9 +69,6 @@ class Receiver:
         with self.listener.accept()[0] as conn:
             return self._seen(conn, client, before)
 
-    def counters(self) -> dict[str, int]:
-        return Attachments(origin.DATAPATH).counters(origin.COUNTERS)
-
     def _seen(
         self, conn: socket.socket, client: RawClient, before: dict[str, int]
     ) -> tuple[Decoded, dict[str, Any] | None]:
@@ -93,23 +89,30 @@ class Receiver:
 
 
 @pytest.fixture
-def receiving(lab: Lab, servers: Path) -> Iterator[Receiver]:
+def visited(lab: Lab, servers: Path, receiving: Receiver) -> Iterator[Visited]:
     # SYNs are kept for listeners that start after this.
-    receive(servers, trust=SOURCE, save_syn=True)
-    receiver = Receiver(lab, servers)
-    yield receiver
-    receiver.close()
+    receiving.receive(servers, trust=SOURCE, save_syn=isinstance(receiving, Bpf))
+    visited = Visited(lab, servers, receiving)
+    yield visited
+    visited.close()
 
 
-@pytest.mark.parametrize("where", ["ack", "syn", "data", "completing data"])
-def test_vectors(receiving: Receiver, where: str) -> None:
+PLACES = {"bpf": ("ack", "syn", "data", "completing data"), "kmod": ("ack", "completing data")}
+
+
+@pytest.mark.parametrize(
+    ("receiving", "where"),
+    [(name, where) for name in RECEIVERS for where in PLACES[name]],
+    indirect=["receiving"],
+)
+def test_vectors(visited: Visited, receiving: Receiver, where: str) -> None:
     # Loading programs is the slow part: once for all vectors of the same kinds.
     by_kinds = sorted(VECTORS, key=lambda vector: str(vector["kinds"]))
     for kinds, vectors in groupby(by_kinds, kinds_of):
-        receive(receiving.servers, kinds, SOURCE, save_syn=True)
+        receiving.receive(visited.servers, kinds, SOURCE, isinstance(receiving, Bpf))
         for vector in vectors:
             options = bytes.fromhex(vector["options"])
-            counted, client = receiving.connect(where, options)
+            counted, client = visited.connect(where, options)
             assert client == vector["client"], (where, vector["name"])
             # Linux itself gives up on broken lists, and hands those of later packets to nobody.
             if where != "data":
@@ -119,9 +122,10 @@ def test_vectors(receiving: Receiver, where: str) -> None:
                 ), (where, vector["name"])
 
 
-def test_receiver_and_python_agree_on_any_bytes(receiving: Receiver) -> None:
+@by_both
+def test_receiver_and_python_agree_on_any_bytes(visited: Visited, receiving: Receiver) -> None:
     kinds = Kinds((254, 200), (254, 253), (28,))
-    receive(receiving.servers, kinds, SOURCE, save_syn=True)
+    receiving.receive(visited.servers, kinds, SOURCE, isinstance(receiving, Bpf))
     chance = random.Random(20261122)
     pieces = [bytes.fromhex(vector["options"]) for vector in VECTORS if vector["options"]]
     compared = 0
@@ -133,7 +137,7 @@ def test_receiver_and_python_agree_on_any_bytes(receiving: Receiver) -> None:
             )
         data = bytes(options) + bytes(-len(options) % 4)
         expected = decode(data, kinds)
-        counted, client = receiving.connect("ack", data)
+        counted, client = visited.connect("ack", data)
         if client is None and counted == Decoded() and _broken(data):
             continue  # Linux 6.7 and later drops such a packet before anybody sees it
         assert counted == Decoded(

@@ -6,7 +6,7 @@ The kernel's package is unpacked into a cache and never installed: /boot and
 overlay in the guest's memory, so whatever the command writes vanishes with the guest.
 Output and exit code come back over virtio ports. ``init`` is the guest's side.
 
-``python -m tests.vm.machine`` fetches the kernels, which the tests can't: they have no
+``python -m tests.vm.module`` fetches the kernels, which the tests can't: they have no
 network but their own.
 
 Needs Debian's qemu-system-x86, busybox-static and kmod. KVM is used where it works.
@@ -65,21 +65,31 @@ def fetch(root: Path) -> None:
     version = root.name
     if root.exists():
         return
-    CACHE.mkdir(parents=True, exist_ok=True)
-    # Renamed when complete: an interrupted download leaves nothing that looks like a kernel.
-    with tempfile.TemporaryDirectory(dir=CACHE) as name:
-        directory, new = Path(name), Path(name) / "root"
-        # The user _apt may not enter a temporary directory of ours.
-        apt_get = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
-        subprocess.run([*apt_get, "download", f"linux-image-{version}"], cwd=directory, check=True)
-        subprocess.run(["dpkg-deb", "-x", str(next(directory.glob("*.deb"))), str(new)], check=True)
+    with unpacked([f"linux-image-{version}"], root) as new:
         subprocess.run(["depmod", "-b", str(new), version], check=True)
         image = (new / f"boot/vmlinuz-{version}").read_bytes()
         # 6.1 is packed with xz, four of an emulated boot's nine seconds; zstd, in 6.12, is quick.
         xz = image.find(b"\xfd7zXZ\0")
-        unpacked = lzma.LZMADecompressor().decompress(image[xz:]) if xz >= 0 else image
-        (new / "kernel").write_bytes(unpacked)
-        new.rename(root)
+        plain = lzma.LZMADecompressor().decompress(image[xz:]) if xz >= 0 else image
+        (new / "kernel").write_bytes(plain)
+
+
+@contextlib.contextmanager
+def unpacked(packages: Sequence[str], place: Path) -> Iterator[Path]:
+    """Download packages and unpack them, for the body to finish; then they are at ``place``.
+
+    Renamed when complete: an interrupted download leaves nothing that looks like one.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as name:
+        directory, new = Path(name), Path(name) / "root"
+        # The user _apt may not enter a temporary directory of ours.
+        apt_get = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]
+        subprocess.run([*apt_get, "download", *packages], cwd=directory, check=True)
+        for package in directory.glob("*.deb"):
+            subprocess.run(["dpkg-deb", "-x", str(package), str(new)], check=True)
+        yield new
+        new.rename(place)
 
 
 def run_in_vm(root: Path, command: Sequence[str], timeout: float) -> tuple[int, str]:
@@ -168,9 +178,3 @@ def _kvm_works() -> bool:
     """Some virtual machines have a /dev/kvm that opens, then hangs: ask the processor too."""
     flags = Path("/proc/cpuinfo").read_text().split()
     return os.access("/dev/kvm", os.R_OK | os.W_OK) and ("vmx" in flags or "svm" in flags)
-
-
-if __name__ == "__main__":
-    for package in KERNELS:
-        with contextlib.suppress(KernelUnavailableError):  # its test says so
-            fetch(kernel(package))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sender and receiver on Debian's kernels: the real-traffic tests in virtual machines."""
+"""Senders and receivers on Debian's kernels: the real-traffic tests in virtual machines."""
 
 import os
 import platform
@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.vm.machine import KERNELS, KernelUnavailableError, kernel, run_in_vm
+from tests.vm.module import build, headers
 
 MATRIX = ["tests/netns", "-m", "not slow"]
 PATIENCE = 3600.0
@@ -28,7 +29,10 @@ def runs() -> Iterator[Runs]:
 
 def _run(package: str) -> tuple[str, int, str]:
     root = kernel(package)
-    assert root.exists(), f"{root} is missing: scripts/test fetches it (python -m tests.vm.machine)"
+    for there in (root, headers(root)):
+        assert there.exists(), f"{there} is missing: python -m tests.vm.module fetches it"
+    _, said = build(root)
+    assert "warning" not in said, said
     # The guest's own bytecode would vanish with it: no cache either.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *MATRIX]
     return root.name, *run_in_vm(root, command, PATIENCE)

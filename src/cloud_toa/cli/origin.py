@@ -3,11 +3,16 @@
 
 import argparse
 import json
+import os
+from typing import Any
 
+from cloud_toa import doctor, kmod
 from cloud_toa.bpf import cgroup, origin
 from cloud_toa.cli import report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import OriginSettings
+from cloud_toa.doctor import ebpf, hooks
+from cloud_toa.errors import ToaError
 from cloud_toa.option import Kinds, parse_kinds
 from cloud_toa.trust import Trust
 
@@ -37,13 +42,21 @@ def add(verbs: Subparsers) -> None:
         "--cgroup",
         action="append",
         metavar="PATH_OR_UNIT",
-        help="a cgroup2 directory or a systemd unit (default: the root, every container too)",
+        help="eBPF only: a cgroup2 directory or a systemd unit (default: the root, every "
+        "container too)",
     )
     attach.add_argument(
         "--save-syn",
         action="store_true",
-        help="keep the SYN of connections to listeners that start from now on, for edges that "
-        "write the option nowhere else (costs memory per connection)",
+        help="eBPF only: keep the SYN of connections to listeners that start from now on, for "
+        "edges that write the option nowhere else (costs memory per connection)",
+    )
+    attach.add_argument(
+        "--datapath",
+        choices=("auto", "bpf", "kmod"),
+        default="auto",
+        help="by eBPF, or by the kernel module toa.ko, for kernels without the hooks "
+        "(default: auto, eBPF where it is to be had)",
     )
     attach.set_defaults(run=_attach)
 
@@ -66,28 +79,87 @@ def _attach(arguments: argparse.Namespace) -> int:
         ),
         arguments.save_syn,
     )
-    cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or ["/"])]
+    named = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or [])]
+    if _by_module(arguments.datapath):
+        if named:
+            raise ToaError("the module serves the whole host: leave --cgroup out")
+        changed = kmod.attach(settings)
+        print(f"origin: {'toa.ko has these settings' if changed else 'toa.ko: nothing changed'}")
+        return 0
+    cgroups = named or [cgroup.resolve("/")]
     report.outcome("origin", origin.attach(cgroups, settings), cgroups)
     report.unit_hint(arguments.cgroup or [])
     return 0
 
 
+def _by_module(datapath: str) -> bool:
+    """Decide, and say why where it was left to us.
+
+    The module is for kernels that refuse the programs. What else eBPF may lack, a command
+    mends, which attaching then names.
+    """
+    if datapath != "auto":
+        return datapath == "kmod"
+    trials = hooks.attempt(origin.DATAPATH, privileged=ebpf.Privileges.own().suffice)
+    release = os.uname().release
+    if not doctor.lacks_ebpf(trials, release):
+        return False
+    refused = [f"{trial.hook.program} ({trial.reason})" for trial in trials if trial.reason]
+    lack = f"refuses {refused[0]}" if refused else f"is {release}, and eBPF needs 5.10"
+    print(f"origin: by the kernel module, as this kernel {lack}")
+    return True
+
+
 def _detach(arguments: argparse.Namespace) -> int:
-    report.detached("origin", origin.detach(report.cgroups(arguments)))
+    # The module is of the whole host, and goes where no cgroup is named.
+    cgroups = report.cgroups(arguments)
+    if cgroups is None and kmod.ours():
+        kmod.detach()
+        print("origin: toa.ko unloaded")
+        if not (gone := origin.detach(cgroups)):
+            return 0
+    else:
+        gone = origin.detach(cgroups)
+    report.detached("origin", gone)
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
+    shown = [found for found in (_bpf(), _module()) if found]
+    if not shown:
+        return report.not_attached("origin", arguments.json)
+    if arguments.json:
+        print(json.dumps(shown[0] | ({"beside": shown[1]} if shown[1:] else {})))
+    else:
+        print("\n".join(report.text("origin", one) for one in shown))
+    return 0
+
+
+def _bpf() -> dict[str, Any] | None:
     status = origin.status()
     if status is None:
-        return report.not_attached("origin", arguments.json)
-    settings = {
-        "trust": str(status.settings.trust).split(),
-        "kinds_v4": list(status.settings.kinds.v4),
-        "kinds_v6": list(status.settings.kinds.v6),
-        "kinds_client_ip": list(status.settings.kinds.client_ip),
-        "save_syn": status.settings.save_syn,
+        return None
+    settings = _settings(status.settings)
+    return {
+        "datapath": "bpf",
+        **report.status(settings, status.cgroups, status.counters, status.programs),
     }
-    shown = report.status(settings, status.cgroups, status.counters, status.programs)
-    print(json.dumps(shown) if arguments.json else report.text("origin", shown))
-    return 0
+
+
+def _module() -> dict[str, Any] | None:
+    status = kmod.status()
+    if status is None:
+        return None
+    settings = {**_settings(status.settings), "table_size": status.table_size}
+    counters = {**status.counters, "entries": status.entries}
+    return {"datapath": "kmod", **report.status(settings, (), counters, ())}
+
+
+def _settings(settings: OriginSettings) -> dict[str, Any]:
+    return {
+        "trust": str(settings.trust).split(),
+        "kinds_v4": list(settings.kinds.v4),
+        "kinds_v6": list(settings.kinds.v6),
+        "kinds_client_ip": list(settings.kinds.client_ip),
+        "save_syn": settings.save_syn,
+    }

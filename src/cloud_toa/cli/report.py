@@ -107,13 +107,17 @@ def status(
 
 def text(datapath: str, shown: dict[str, Any]) -> str:
     """The same for people."""
-    lines = [f"{datapath}: attached"]
+    module = shown["datapath"] == "kmod"
+    lines = [f"{datapath}: {'by toa.ko, on the whole host' if module else 'attached'}"]
     lines += [
         f"  {'cgroup':<16} {path or 'removed (detach forgets it)'}" for path in shown["cgroups"]
     ]
     lines += _settings(shown["settings"])
     lines.append("  counters")
-    lines += [f"    {name:<14} {value}" for name, value in shown["counters"].items()]
+    width = max(14, *map(len, shown["counters"]))
+    lines += [f"    {name:<{width}} {value}" for name, value in shown["counters"].items()]
+    if module:
+        return "\n".join(lines)
     lines.append("  cost")
     if any(program["runs"] for program in shown["programs"]):
         lines += [

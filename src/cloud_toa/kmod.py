@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The receiver as a kernel module, toa.ko: load it, unload it, see how it does.
+
+What the module does is told in ``kmod/toa.c``; its parameters, in ``kmod/settings.h``.
+It serves the whole host, every network namespace, and has no cgroups.
+"""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_toa.config import OriginSettings
+from cloud_toa.errors import ToaError
+from cloud_toa.option import Kinds, parse_kinds
+from cloud_toa.trust import Trust
+
+NAME = "toa"
+SYS = Path("/sys/module") / NAME
+STATS = Path("/proc/net/toa_stats")
+
+BUILD = "make -C kmod && sudo make -C kmod install"
+"""The command that builds and installs the module, in the project's source."""
+
+_COUNTERS = {"syn_recv_sock_toa": "found", "syn_recv_sock_no_toa": "absent"}
+"""Names that the eBPF receiver has for the same counts; the others have their own."""
+
+
+@dataclass(frozen=True)
+class ModuleStatus:
+    """The module as it runs. ``entries`` of at most ``table_size`` connections are remembered."""
+
+    settings: OriginSettings
+    counters: dict[str, int]
+    entries: int
+    table_size: int
+
+
+def loaded() -> bool:
+    """Whether a module of this name is loaded, ours or another's."""
+    return SYS.exists()
+
+
+def ours() -> bool:
+    """Whether the one that is loaded is ours, which has a list of whom it believes."""
+    return (SYS / "parameters/trust").exists()
+
+
+def attach(settings: OriginSettings, file: Path | None = None) -> bool:
+    """Load the module with these settings, or change those of the one that is loaded.
+
+    Args:
+        settings: whom to believe and what to read.
+        file: a toa.ko; None for the one that is installed for the kernel that runs.
+
+    Returns:
+        Whether anything changed.
+
+    Raises:
+        ToaError: another module of this name is loaded, there is none for this kernel, the
+            kernel refuses it, or SYNs were to be kept.
+    """
+    if settings.save_syn:
+        raise ToaError("the module keeps no SYNs: leave --save-syn out, or take --datapath bpf")
+    wanted = _parameters(settings)
+    if not loaded():
+        _load(file, [f"{name}={value}" for name, value in wanted.items()])
+        return True
+    _check_ours()
+    present = {name: _parameter(name) for name in wanted}
+    if present == wanted:
+        return False
+    # Kinds are added before others are taken away: no list is the only one and empty.
+    for name in sorted(wanted, key=lambda name: wanted[name] == ""):
+        if present[name] != wanted[name]:
+            _write(name, wanted[name])
+    return True
+
+
+def detach() -> bool:
+    """Unload the module; whether it was loaded. Servers see the edge's address again.
+
+    Raises:
+        ToaError: another module of this name is loaded, or the kernel keeps it.
+    """
+    if not loaded():
+        return False
+    _check_ours()
+    _run(["rmmod", NAME], "can't be unloaded")
+    return True
+
+
+def status() -> ModuleStatus | None:
+    """The module's state; None where ours is not loaded."""
+    if not ours():
+        return None
+    return ModuleStatus(
+        OriginSettings(
+            Trust.parse([trust]) if (trust := _parameter("trust")) else Trust(),
+            Kinds(*(parse_kinds(_parameter(f"kinds_{layout}")) for layout in _LAYOUTS)),
+        ),
+        parse_stats(STATS.read_text()),
+        int(_parameter("table_entries")),
+        int(_parameter("table_size")),
+    )
+
+
+def parse_stats(text: str) -> dict[str, int]:
+    """The counters in /proc/net/toa_stats, of all processors together."""
+    rows = (line.split(":") for line in text.splitlines() if ":" in line)
+    return {
+        _COUNTERS.get(name.strip(), name.strip()): sum(map(int, counts.split()))
+        for name, counts in rows
+    }
+
+
+_LAYOUTS = ("v4", "v6", "client_ip")
+
+
+def _parameters(settings: OriginSettings) -> dict[str, str]:
+    """As the kernel shows them: kinds in falling order, single addresses with their prefix."""
+    shown = {"trust": ",".join(str(settings.trust).split())}
+    for layout in _LAYOUTS:
+        kinds = sorted(set(getattr(settings.kinds, layout)), reverse=True)
+        shown[f"kinds_{layout}"] = ",".join(map(str, kinds))
+    return shown
+
+
+def _parameter(name: str) -> str:
+    return (SYS / "parameters" / name).read_text().strip()
+
+
+def _write(name: str, value: str) -> None:
+    try:
+        (SYS / "parameters" / name).write_text(value + "\n")
+    except OSError as error:
+        raise ToaError(
+            f"toa.ko refuses {name} {value!r}: {error.strerror} (the kernel's log says why: dmesg)"
+        ) from error
+
+
+def _load(file: Path | None, parameters: Sequence[str]) -> None:
+    if file is not None:
+        _run(["insmod", str(file), *parameters], f"{file} can't be loaded")
+        return
+    _run(
+        ["modprobe", NAME, *parameters],
+        f"toa.ko can't be loaded; if there is none for this kernel, build it: {BUILD}",
+    )
+
+
+def _check_ours() -> None:
+    if not ours():
+        raise ToaError(
+            "another toa.ko is loaded, which believes everyone: stop using it, then rmmod toa "
+            "(docs/migration.md)"
+        )
+
+
+def _run(command: Sequence[str], failed: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ToaError(
+            f"{command[0]} is missing: apt-get install kmod, or dnf install kmod"
+        ) from None
+    if done.returncode:
+        raise ToaError(f"{failed} ({done.stderr.strip() or f'exit code {done.returncode}'})")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""toa.ko, built for the kernels of the virtual machines.
+
+The packages of a kernel's headers are unpacked beside the kernel and never installed.
+
+``python -m tests.vm.module`` fetches kernels and headers, which the tests can't: they have
+no network but their own.
+
+Needs gcc, make, pahole and sparse.
+"""
+
+import contextlib
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.vm.machine import KERNELS, KernelUnavailableError, fetch, kernel, unpacked
+
+PROJECT = Path(__file__).parents[2]
+SOURCES = (*sorted((PROJECT / "kmod").glob("*.[ch]")), PROJECT / "kmod/Makefile")
+SHARED = PROJECT / "src/cloud_toa/bpf/toa.h"
+_INSTALLED_AT = "/usr/src"
+
+
+def headers(root: Path) -> Path:
+    """Where the headers of the kernel unpacked in ``root`` are."""
+    return root.with_name(f"{root.name}-headers")
+
+
+def fetch_headers(root: Path) -> None:
+    """Download and unpack them; nothing to do if they are there."""
+    place = headers(root)
+    if place.exists():
+        return
+    package = f"linux-headers-{root.name}"
+    depends = subprocess.run(
+        ["apt-cache", "depends", package], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    parts = {
+        word for word in depends.split() if word.startswith(("linux-headers-", "linux-kbuild-"))
+    }
+    with unpacked(sorted(parts | {package}), place) as new:
+        # It names the other package's by where it is installed.
+        makefile = new / f"usr/src/{package}/Makefile"
+        text = makefile.read_text()
+        makefile.write_text(text.replace(_INSTALLED_AT, f"{place}{_INSTALLED_AT}"))
+
+
+def build(root: Path) -> tuple[Path, str]:
+    """Build the module for the kernel unpacked in ``root``, with every warning and sparse.
+
+    Returns:
+        The toa.ko, in a place of its own, and what the compilers said.
+    """
+    place = root.with_name(f"{root.name}-toa")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    for source in (*SOURCES, SHARED):
+        shutil.copy(source, place)
+    kdir = headers(root) / f"usr/src/linux-headers-{root.name}"
+    done = subprocess.run(
+        ["make", f"KDIR={kdir}", "W=1", "C=1"],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise AssertionError(done.stdout)
+    return place / "toa.ko", done.stdout
+
+
+if __name__ == "__main__":
+    for package in KERNELS:
+        with contextlib.suppress(KernelUnavailableError):  # its test says so
+            fetch(kernel(package))
+            fetch_headers(kernel(package))
