@@ -69,6 +69,7 @@ def test_an_entry_names_one_connection(
             assert lb.visit(listener, port, server) == other
 
 
+@pytest.mark.one_kernel
 @DATAPATHS
 def test_a_peer_that_does_not_say_hello(
     lab: Lab, balancers: Path, receiver: Path, datapath: str
@@ -116,6 +117,7 @@ def test_transparent_clients_beside(lab: Lab, balancers: Path, receiver: Path) -
             assert lb.visit(listener, port, server) == ("203.0.113.77", 1)
 
 
+@pytest.mark.one_kernel
 @DATAPATHS
 def test_quit_ends_the_process(lab: Lab, balancers: Path, datapath: str) -> None:
     with balancer(lab, balancers, datapath) as lb:

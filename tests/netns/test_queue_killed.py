@@ -26,7 +26,9 @@ STALL = 3.0
 EMULATED = "QEMU TCG" in Path("/proc/cpuinfo").read_text()
 """There, seconds say nothing."""
 
-WAYS = pytest.mark.parametrize("version", [4, 6], ids=["v4", "v6"])
+WAYS = pytest.mark.parametrize(
+    "version", [4, pytest.param(6, marks=pytest.mark.one_kernel)], ids=["v4", "v6"]
+)
 
 
 class Load:

@@ -62,7 +62,13 @@ def data_in(packets: list[Packet]) -> list[Packet]:
 
 @pytest.mark.parametrize(
     ("edge_mtu", "origin_mtu"),
-    [(1500, 1500), (9000, 9000), (1280, 1280), (9000, 1500), (1280, 1500)],
+    [
+        (1500, 1500),
+        (9000, 9000),
+        (1280, 1280),
+        pytest.param(9000, 1500, marks=pytest.mark.one_kernel),
+        pytest.param(1280, 1500, marks=pytest.mark.one_kernel),
+    ],
 )
 def test_full_segments_and_the_option(
     lab: Lab, servers: Path, edge_mtu: int, origin_mtu: int

@@ -140,6 +140,7 @@ def test_middlebox_that_drops_unknown_options(lab: Lab, receiver: Path) -> None:
     assert now["syn_without"] == 1
 
 
+@pytest.mark.one_kernel
 @pytest.mark.parametrize("queues", [1, 2, 3])
 def test_each_worker_stays_where_its_packets_come_from(lab: Lab, queues: int) -> None:
     allowed = os.sched_getaffinity(0)

@@ -110,6 +110,7 @@ def command_line(pid: str) -> bytes:
         return b""
 
 
+@pytest.mark.one_kernel
 @pytest.mark.parametrize("datapath", ["queue", "bpf"])
 def test_the_unit(lab: Lab, balancers: Path, receiver: Path, datapath: str) -> None:
     control = lab.files / "control.sock"
@@ -131,6 +132,7 @@ def test_the_unit(lab: Lab, balancers: Path, receiver: Path, datapath: str) -> N
         assert edge.status() is None
 
 
+@pytest.mark.one_kernel
 def test_a_worker_is_started_again(lab: Lab, balancers: Path) -> None:
     """The parent may end workers and start them, though they are another user's."""
     with running(lab, balancers, "queue") as service:

@@ -14,7 +14,7 @@ import pytest
 from tests.vm.machine import KERNELS, KernelUnavailableError, kernel, run_in_vm
 from tests.vm.module import build, headers
 
-MATRIX = ["tests/netns", "-m", "not slow"]
+MATRIX = ["tests/netns", "-m", "not slow and not one_kernel"]
 PATIENCE = 3600.0
 
 Runs = dict[str, "Future[tuple[str, int, str]]"]
