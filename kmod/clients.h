@@ -31,7 +31,7 @@
 struct toa_connection {
 	__be32 peer[4]; /* IPv4 as ::ffff:a.b.c.d */
 	__be16 peer_port;
-	__u16 own_port; /* host order */
+	__be16 own_port;
 };
 
 struct toa_entry {
@@ -48,11 +48,12 @@ static raw_spinlock_t toa_locks[TOA_LOCKS];
 static struct kmem_cache *toa_cache;
 static atomic_t toa_entries = ATOMIC_INIT(0);
 
+/* The addresses stay when a connection ends; a new one has others. */
 static void toa_connection_of(const struct sock *sk, struct toa_connection *connection)
 {
 	memset(connection, 0, sizeof(*connection));
 	connection->peer_port = inet_sk(sk)->inet_dport;
-	connection->own_port = inet_sk(sk)->inet_num;
+	connection->own_port = inet_sk(sk)->inet_sport;
 #if IS_ENABLED(CONFIG_IPV6)
 	if (sk->sk_family == AF_INET6) {
 		memcpy(connection->peer, &sk->sk_v6_daddr, sizeof(connection->peer));

@@ -106,6 +106,7 @@ static int toa_read_network(char *word, struct toa_network *network)
 	char shown[sizeof("255.255.255.255")];
 	char *slash = strchrnul(word, '/');
 	size_t length = slash - word;
+	const char *end;
 
 	memset(network, 0, sizeof(*network));
 	if (in4_pton(word, length, (u8 *)&network->ip[3], -1, NULL)) {
@@ -115,7 +116,7 @@ static int toa_read_network(char *word, struct toa_network *network)
 		snprintf(shown, sizeof(shown), "%pI4", &network->ip[3]);
 		if (length != strlen(shown) || memcmp(word, shown, length))
 			return toa_refuse("trust", word, "is not an address or CIDR");
-	} else if (!in6_pton(word, length, (u8 *)network->ip, -1, NULL)) {
+	} else if (!in6_pton(word, length, (u8 *)network->ip, -1, &end) || end != slash) {
 		return toa_refuse("trust", word,
 				  "is not an address or CIDR: write 192.0.2.7, 192.0.2.0/24 or "
 				  "2001:db8::/32");
@@ -346,8 +347,10 @@ static int toa_settings_init(void)
 {
 	struct toa_settings *settings;
 
-	if (!toa_reads_a_kind(&toa_initial))
-		return toa_refuse("kinds_v4", "", "and the other lists leave no option kind to read");
+	if (!toa_reads_a_kind(&toa_initial)) {
+		pr_err("kinds_v4, kinds_v6 and kinds_client_ip leave no option kind to read\n");
+		return -EINVAL;
+	}
 	settings = kvmalloc(sizeof(*settings), GFP_KERNEL);
 	if (!settings)
 		return -ENOMEM;

@@ -161,7 +161,7 @@ toa 16384 0 - Live 0xffffffffc09f0000 (OE)
         (MODULES, True, False, State.NOT_NEEDED, "rmmod toa"),
         # A name that only begins or ends so is another module.
         ("toa_x 1 0 - Live 0\n", False, False, State.NOT_NEEDED, None),
-        ("nf_conntrack 1 1 toa, Live 0\n", False, True, State.MISSING, "'s kernel"),
+        ("nf_conntrack 1 1 toa, Live 0\n", False, True, State.MISSING, "modprobe toa"),
         (None, False, False, State.NOT_NEEDED, None),
         (None, False, True, State.MISSING, "'s kernel"),
     ],

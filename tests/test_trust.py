@@ -15,25 +15,25 @@ ADDRESSES = "is not an address or CIDR: write 192.0.2.7, 192.0.2.0/24 or 2001:db
 EMPTY = "the trust list is empty: name the edges, such as 192.0.2.0/24, or any"
 
 
-@pytest.mark.parametrize(
-    ("entries", "networks"),
-    [
-        (["192.0.2.7"], ["192.0.2.7/32"]),
-        (["192.0.2.0/24"], ["192.0.2.0/24"]),
-        (["2001:db8::7"], ["2001:db8::7/128"]),
-        (["2001:db8::/32"], ["2001:db8::/32"]),
-        (["192.0.2.0/24,2001:db8::/32"], ["192.0.2.0/24", "2001:db8::/32"]),
-        (["192.0.2.7 192.0.2.8"], ["192.0.2.7/32", "192.0.2.8/32"]),
-        (["192.0.2.7", "", "192.0.2.8,"], ["192.0.2.7/32", "192.0.2.8/32"]),
-        (["192.0.2.7", "192.0.2.7/32"], ["192.0.2.7/32"]),
-        (["128.0.0.0/1"], ["128.0.0.0/1"]),
-        (["8000::/1"], ["8000::/1"]),
-        (["10.0.0.0/255.0.0.0"], ["10.0.0.0/8"]),
-        (["::ffff:192.0.2.7"], ["192.0.2.7/32"]),
-        (["::ffff:192.0.2.0/120"], ["192.0.2.0/24"]),
-        (["::ffff:128.0.0.0/97"], ["128.0.0.0/1"]),
-    ],
-)
+TAKEN = [
+    (["192.0.2.7"], ["192.0.2.7/32"]),
+    (["192.0.2.0/24"], ["192.0.2.0/24"]),
+    (["2001:db8::7"], ["2001:db8::7/128"]),
+    (["2001:db8::/32"], ["2001:db8::/32"]),
+    (["192.0.2.0/24,2001:db8::/32"], ["192.0.2.0/24", "2001:db8::/32"]),
+    (["192.0.2.7 192.0.2.8"], ["192.0.2.7/32", "192.0.2.8/32"]),
+    (["192.0.2.7", "", "192.0.2.8,"], ["192.0.2.7/32", "192.0.2.8/32"]),
+    (["192.0.2.7", "192.0.2.7/32"], ["192.0.2.7/32"]),
+    (["128.0.0.0/1"], ["128.0.0.0/1"]),
+    (["8000::/1"], ["8000::/1"]),
+    (["10.0.0.0/255.0.0.0"], ["10.0.0.0/8"]),
+    (["::ffff:192.0.2.7"], ["192.0.2.7/32"]),
+    (["::ffff:192.0.2.0/120"], ["192.0.2.0/24"]),
+    (["::ffff:128.0.0.0/97"], ["128.0.0.0/1"]),
+]
+
+
+@pytest.mark.parametrize(("entries", "networks"), TAKEN)
 def test_parse(entries: list[str], networks: list[str]) -> None:
     trust = Trust.parse(entries)
     assert trust.networks == tuple(map(ip_network, networks))
@@ -42,59 +42,59 @@ def test_parse(entries: list[str], networks: list[str]) -> None:
     assert Trust.parse([str(trust)]) == trust
 
 
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ([], EMPTY),
-        ([""], EMPTY),
-        ([" , "], EMPTY),
-        (["edge"], f"'edge' {ADDRESSES}"),
-        (["ANY"], f"'ANY' {ADDRESSES}"),
-        (["192.0.2"], f"'192.0.2' {ADDRESSES}"),
-        (["192.0.2.256"], f"'192.0.2.256' {ADDRESSES}"),
-        (["192.0.2.0/33"], f"'192.0.2.0/33' {ADDRESSES}"),
-        (["192.0.2.0/"], f"'192.0.2.0/' {ADDRESSES}"),
-        (["192.0.2.0/-1"], f"'192.0.2.0/-1' {ADDRESSES}"),
-        (["192.0.2.0/24/24"], f"'192.0.2.0/24/24' {ADDRESSES}"),
-        (["010.0.0.1"], f"'010.0.0.1' {ADDRESSES}"),
-        (["192.0.2.7:80"], f"'192.0.2.7:80' {ADDRESSES}"),
-        (["[2001:db8::7]"], f"'[2001:db8::7]' {ADDRESSES}"),
-        (["2001:db8::/129"], f"'2001:db8::/129' {ADDRESSES}"),
-        (["3221225985"], f"'3221225985' {ADDRESSES}"),
-        (["192.0.2.0/24", "wrong"], f"'wrong' {ADDRESSES}"),
-        (
-            ["192.0.2.7/24"],
-            "'192.0.2.7/24' has bits set behind its prefix: did you mean 192.0.2.0/24?",
-        ),
-        (
-            ["2001:db8::7/64"],
-            "'2001:db8::7/64' has bits set behind its prefix: did you mean 2001:db8::/64?",
-        ),
-        (
-            ["192.0.2.7/0"],
-            "'192.0.2.7/0' has bits set behind its prefix: did you mean 0.0.0.0/0?",
-        ),
-        (["0.0.0.0/0"], "'0.0.0.0/0' trusts everyone: if that is meant, write any"),
-        (["0.0.0.0/0.0.0.0"], "'0.0.0.0/0.0.0.0' trusts everyone: if that is meant, write any"),
-        (["::/0"], "'::/0' trusts everyone: if that is meant, write any"),
-        (
-            ["::ffff:0:0/96"],
-            "'::ffff:0:0/96' holds every IPv4 address: if that is meant, write any",
-        ),
-        (["::/64"], "'::/64' holds every IPv4 address: if that is meant, write any"),
-        (["::/1"], "'::/1' holds every IPv4 address: if that is meant, write any"),
-        (
-            ["fe80::1%eth0"],
-            "'fe80::1%eth0' names an interface, which trust can't depend on: leave it out",
-        ),
-        (
-            ["any", "192.0.2.7"],
-            "'any' trusts everyone: leave the other entries of --trust out",
-        ),
-        (["192.0.2.7,any"], "'any' trusts everyone: leave the other entries of --trust out"),
-        (["any", "wrong"], "'any' trusts everyone: leave the other entries of --trust out"),
-    ],
-)
+REFUSED = [
+    ([], EMPTY),
+    ([""], EMPTY),
+    ([" , "], EMPTY),
+    (["edge"], f"'edge' {ADDRESSES}"),
+    (["ANY"], f"'ANY' {ADDRESSES}"),
+    (["192.0.2"], f"'192.0.2' {ADDRESSES}"),
+    (["192.0.2.256"], f"'192.0.2.256' {ADDRESSES}"),
+    (["192.0.2.0/33"], f"'192.0.2.0/33' {ADDRESSES}"),
+    (["192.0.2.0/"], f"'192.0.2.0/' {ADDRESSES}"),
+    (["192.0.2.0/-1"], f"'192.0.2.0/-1' {ADDRESSES}"),
+    (["192.0.2.0/24/24"], f"'192.0.2.0/24/24' {ADDRESSES}"),
+    (["010.0.0.1"], f"'010.0.0.1' {ADDRESSES}"),
+    (["192.0.2.7:80"], f"'192.0.2.7:80' {ADDRESSES}"),
+    (["[2001:db8::7]"], f"'[2001:db8::7]' {ADDRESSES}"),
+    (["2001:db8::/129"], f"'2001:db8::/129' {ADDRESSES}"),
+    (["3221225985"], f"'3221225985' {ADDRESSES}"),
+    (["192.0.2.0/24", "wrong"], f"'wrong' {ADDRESSES}"),
+    (
+        ["192.0.2.7/24"],
+        "'192.0.2.7/24' has bits set behind its prefix: did you mean 192.0.2.0/24?",
+    ),
+    (
+        ["2001:db8::7/64"],
+        "'2001:db8::7/64' has bits set behind its prefix: did you mean 2001:db8::/64?",
+    ),
+    (
+        ["192.0.2.7/0"],
+        "'192.0.2.7/0' has bits set behind its prefix: did you mean 0.0.0.0/0?",
+    ),
+    (["0.0.0.0/0"], "'0.0.0.0/0' trusts everyone: if that is meant, write any"),
+    (["0.0.0.0/0.0.0.0"], "'0.0.0.0/0.0.0.0' trusts everyone: if that is meant, write any"),
+    (["::/0"], "'::/0' trusts everyone: if that is meant, write any"),
+    (
+        ["::ffff:0:0/96"],
+        "'::ffff:0:0/96' holds every IPv4 address: if that is meant, write any",
+    ),
+    (["::/64"], "'::/64' holds every IPv4 address: if that is meant, write any"),
+    (["::/1"], "'::/1' holds every IPv4 address: if that is meant, write any"),
+    (
+        ["fe80::1%eth0"],
+        "'fe80::1%eth0' names an interface, which trust can't depend on: leave it out",
+    ),
+    (
+        ["any", "192.0.2.7"],
+        "'any' trusts everyone: leave the other entries of --trust out",
+    ),
+    (["192.0.2.7,any"], "'any' trusts everyone: leave the other entries of --trust out"),
+    (["any", "wrong"], "'any' trusts everyone: leave the other entries of --trust out"),
+]
+
+
+@pytest.mark.parametrize(("entries", "message"), REFUSED)
 def test_refused(entries: list[str], message: str) -> None:
     with pytest.raises(TrustError) as refused:
         Trust.parse(entries)

@@ -19,7 +19,7 @@ NAME = "toa"
 SYS = Path("/sys/module") / NAME
 STATS = Path("/proc/net/toa_stats")
 
-BUILD = "make -C kmod && sudo make -C kmod install"
+BUILD = "make -C kmod install"
 """The command that builds and installs the module, in the project's source."""
 
 _COUNTERS = {"syn_recv_sock_toa": "found", "syn_recv_sock_no_toa": "absent"}

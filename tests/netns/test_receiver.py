@@ -9,7 +9,7 @@ import pytest
 
 import cloud_toa
 from cloud_toa.demo.lab import Lab, inside
-from cloud_toa.option import Client, Kinds
+from cloud_toa.option import Client, Kinds, plain
 from tests.netns.raw_tcp import RawClient, Wire
 from tests.netns.receiver import CLIENT, CLIENT6, TOA, TOA6, TRUSTED, peer_of, sources
 from tests.netns.receivers import Receiver, by_both
@@ -124,6 +124,21 @@ def test_syncookies(lab: Lab, sender: Path, receiver: Path, client: Client) -> N
             sock.connect(SERVER6)
             with listener.accept()[0] as conn:
                 assert peer_of(conn) == client
+
+
+@by_both
+def test_a_connection_that_ends_before_it_is_accepted(wire: Wire, listener: socket.socket) -> None:
+    """Its socket has left the network by then; it is known all the same."""
+    for source, server in sources(trusted=True):
+        client = RawClient(wire, source, server)
+        client.open(ack=TOA)
+        # A second one has come when the first has surely been reset.
+        client.reset()
+        RawClient(wire, source, server).open(ack=TOA)
+        for _ in range(2):
+            conn, peer = listener.accept()
+            conn.close()
+            assert Client(plain(ip_address(peer[0])), peer[1]) == CLIENT
 
 
 @by_both

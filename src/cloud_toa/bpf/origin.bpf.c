@@ -245,6 +245,9 @@ int origin_getopt(struct bpf_sockopt *ctx)
 	if (!sk || sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
 		return 1;
 	client = bpf_sk_storage_get(&clients, sk, 0, 0);
+	/* The kernel has an answer: toa.ko's, which was there before us. */
+	if (!client && !ctx->retval)
+		return 1;
 	ctx->retval = ctx->optname == TOA_CLIENT ? answer_client(ctx, client) :
 						   answer_dpvs(ctx, client, sk->family);
 	return 1;

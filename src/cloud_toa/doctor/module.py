@@ -13,14 +13,14 @@ def toa(modules: str | None, newer: Remedy, *, receiver: bool, needed: bool) -> 
 
     Args:
         modules: /proc/modules; None when the kernel takes no modules.
-        newer: the commands that bring a kernel with the hooks; there is no module of ours yet.
+        newer: the commands that bring a kernel with the hooks, where no module can be loaded.
         receiver: whether the eBPF receiver is attached.
         needed: whether the kernel lacks the eBPF hooks.
     """
     if modules is None:
         return absent("toa.ko", "not loaded: this kernel takes no modules", newer, needed=needed)
     if not any(line.split(" ", 1)[0] == "toa" for line in modules.splitlines()):
-        return absent("toa.ko", "not loaded", newer, needed=needed)
+        return absent("toa.ko", "not loaded", remedies.BUILD_MODULE, needed=needed)
     if receiver:
         return advice(
             "toa.ko",

@@ -97,4 +97,10 @@ NFQUEUE = Remedy(
     f"{_LOAD} || {{ dnf install kernel-modules-$(uname -r) && {_LOAD}; }}",
 )
 
+# In the project's source; then `cloud-toa origin attach` says whom to believe.
+_BUILD = "make -C kmod install && modprobe toa"
+BUILD_MODULE = Remedy(
+    f"apt-get install gcc make linux-headers-$(uname -r) && {_BUILD}",
+    f"dnf install gcc make kernel-devel-$(uname -r) && {_BUILD}",
+)
 UNLOAD_MODULE = both("rmmod toa")
