@@ -13,6 +13,8 @@ its own in the same two processes, so that nothing but the mode differs::
     floor        as transparent, with programs at TOA's hooks that do nothing, as often
     queue-N      as toa, by the queue datapath with N queues instead of eBPF
     every        as queue-1, with every packet queued
+    unread       as toa, with nobody to read the option at the origin
+    kmod         as toa, read by toa.ko
 
 Plain means plain: eBPF is attached for the rounds that need it and taken off again.
 """
@@ -32,6 +34,7 @@ from typing import Self
 import noop
 import queued
 
+from cloud_toa import kmod
 from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings, OriginSettings
 from cloud_toa.demo.isolation import run
@@ -53,7 +56,8 @@ class Mode:
     ``port`` is HAProxy's for it, ``seen`` whether the origin sees the client, ``attached``
     whether by eBPF, ``rule`` the policy routing it needs: a host, and an ``ip rule``;
     ``floor`` whether programs that do nothing are attached; ``queues`` how many the queue
-    datapath has, ``every`` whether every packet goes through one.
+    datapath has, ``every`` whether every packet goes through one; ``receiver`` who reads the
+    option where one is written: bpf, kmod, or nobody.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Mode:
     floor: bool = False
     queues: int = 0
     every: bool = False
+    receiver: str = "bpf"
 
 
 MODES = {
@@ -92,6 +97,8 @@ MODES = {
         Mode("queue-1", 8005, "TOA by 1 queue", queues=1),
         Mode("queue-4", 8005, "TOA by 4 queues", queues=4),
         Mode("every", 8005, "every packet queued, 1 queue", queues=1, every=True),
+        Mode("unread", 8002, "TOA, no receiver", seen=False, attached=True, receiver=""),
+        Mode("kmod", 8002, "TOA, read by toa.ko", attached=True, receiver="kmod"),
     )
 }
 
@@ -156,6 +163,8 @@ class Testbed:
 
     def __init__(self) -> None:
         require(PROGRAMS)
+        self.module: Path | None = None
+        """The toa.ko to load; None for the one that is installed."""
         self.queue: queued.Running | None = None
         """The queue datapath, while a mode has it."""
         # A benchmark is often run under a time limit: ended so, it cleans up as well.
@@ -185,8 +194,7 @@ class Testbed:
         """Have the host as the mode wants it; yields the address where to connect."""
         with ExitStack() as undo:
             if mode.attached or mode.queues:
-                undo.callback(origin.detach)
-                origin.attach([self.origin_cgroup], OriginSettings(Trust.parse([_edge_source()])))
+                self._receive(mode.receiver, undo)
             if mode.attached:
                 undo.callback(edge.detach)
                 edge.attach([self.edge_cgroup], EdgeSettings())
@@ -276,6 +284,15 @@ class Testbed:
                 ),
             )
         ]
+
+    def _receive(self, receiver: str, undo: ExitStack) -> None:
+        settings = OriginSettings(Trust.parse([_edge_source()]))
+        if receiver == "bpf":
+            undo.callback(origin.detach)
+            origin.attach([self.origin_cgroup], settings)
+        elif receiver == "kmod":
+            undo.callback(kmod.detach)
+            kmod.attach(settings, self.module)
 
     def _rule(self, verb: str, host: str, *rule: str) -> None:
         {"edge": self.lab.edge, "origin": self.lab.origin}[host].run("ip", "rule", verb, *rule)

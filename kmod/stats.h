@@ -64,12 +64,15 @@ static const struct {
 static int toa_stats_show(struct seq_file *file, void *unused)
 {
 	const char *stats;
+	char name[16];
 	int cpu, row;
 
 	seq_printf(file, "%-24s", "");
 	/* All possible ones: what a processor counted before it went offline counts on. */
-	for_each_possible_cpu(cpu)
-		seq_printf(file, " %8s%-4d", "CPU", cpu);
+	for_each_possible_cpu(cpu) {
+		scnprintf(name, sizeof(name), "CPU%d", cpu);
+		seq_printf(file, " %12s", name);
+	}
 	for (row = 0; row < ARRAY_SIZE(toa_rows); row++) {
 		seq_printf(file, "\n%-23s:", toa_rows[row].name);
 		for_each_possible_cpu(cpu) {

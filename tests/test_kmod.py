@@ -30,7 +30,7 @@ def test_stats_are_summed_by_the_names_of_the_ebpf_receiver() -> None:
 
 
 def test_the_module_refuses_the_kinds_that_python_refuses() -> None:
-    found = re.search(r"toa_kinds_in_use\[\] = \{([^}]*)\}", (SOURCE / "settings.h").read_text())
+    found = re.search(r"toa_kinds_in_use\[\] = \{([^}]*)\}", (SOURCE / "lists.h").read_text())
     assert found
     assert {int(number) for number in re.findall(r"\d+", found[1])} == set(IN_USE)
 

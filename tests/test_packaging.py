@@ -4,6 +4,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cloud_toa.node import options
 from cloud_toa.node.settings import RunSettings
 
 PACKAGING = Path(__file__).parents[1] / "packaging"
+KMOD = Path(__file__).parents[1] / "kmod"
 EXAMPLE = PACKAGING / "run.toml"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 # Commented out, they are examples; the other options in comments show their defaults.
@@ -50,6 +52,28 @@ def test_what_is_commented_out_is_the_default(tmp_path: Path) -> None:
     defaults = {name: value for name, value in given.items() if name not in EXAMPLES}
     assert options.settings(defaults) == options.settings(as_it_is)
     assert not options.is_on(defaults, "debug")
+
+
+def test_modprobe_takes_the_module_s_parameters() -> None:
+    directory = str(PACKAGING / "modprobe.d")
+    said = subprocess.run(
+        ["modprobe", "-C", directory, "-c"], capture_output=True, text=True, check=True
+    ).stdout
+    (line,) = [line for line in said.splitlines() if line.startswith("options toa ")]
+    assert line.removeprefix("options toa trust=") == "192.0.2.10,2001:db8:9::10"
+    assert (PACKAGING / "modules-load.d/toa.conf").read_text().splitlines()[-1] == "toa"
+
+
+def test_the_module_has_one_version() -> None:
+    said = {
+        name: re.findall(pattern, (KMOD / name).read_text())[0]
+        for name, pattern in (
+            ("toa.c", r'MODULE_VERSION\("(.*)"\)'),
+            ("dkms.conf", r'PACKAGE_VERSION="(.*)"'),
+            ("debian/changelog", r"^cloud-toa-dkms \((.*)\)"),
+        )
+    }
+    assert set(said.values()) == {version("cloud-toa")}
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

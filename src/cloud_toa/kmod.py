@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The receiver as a kernel module, toa.ko: load it, unload it, see how it does.
 
-What the module does is told in ``kmod/toa.c``; its parameters, in ``kmod/settings.h``.
+What the module does is told in ``kmod/toa.c``; its parameters, in ``kmod/README.md``.
 It serves the whole host, every network namespace, and has no cgroups.
 """
 

@@ -92,16 +92,25 @@ def unpacked(packages: Sequence[str], place: Path) -> Iterator[Path]:
         new.rename(place)
 
 
-def run_in_vm(root: Path, command: Sequence[str], timeout: float) -> tuple[int, str]:
+def run_in_vm(
+    root: Path, command: Sequence[str], timeout: float, *, counted: bool = False
+) -> tuple[int, str]:
     """Boot the kernel unpacked in ``root``, run ``command``; answer its exit code and output.
 
-    ``timeout`` is in seconds, booting included.
+    Args:
+        root: see `kernel`.
+        command: what to run, from this directory.
+        timeout: in seconds, booting included.
+        counted: the machine has one processor, and its clock counts the instructions of that,
+            one a nanosecond: what is timed there is how many it took.
     """
     with tempfile.TemporaryDirectory() as name:
         initramfs, log, answer = (Path(name, part) for part in ("initramfs", "log", "answer"))
         _write_initramfs(initramfs, root, command)
         process = subprocess.Popen(
-            _qemu(root, initramfs, log, answer), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            _qemu(root, initramfs, log, answer, counted=counted),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
         )
         timer = threading.Timer(timeout, process.kill)
         timer.start()
@@ -117,12 +126,14 @@ def run_in_vm(root: Path, command: Sequence[str], timeout: float) -> tuple[int, 
         return NO_ANSWER, f"{said}\n(no answer from the machine; its kernel said)\n{kernel_said}"
 
 
-def _qemu(root: Path, initramfs: Path, log: Path, answer: Path) -> list[str]:
+def _qemu(root: Path, initramfs: Path, log: Path, answer: Path, *, counted: bool) -> list[str]:
     # setpriv: the machine ends with us even if we are killed.
     qemu = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults"]
     qemu += ["-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"]
-    qemu += ["-m", "2G", "-smp", "2"]
-    if _kvm_works():
+    qemu += ["-m", "2G", "-smp", "1" if counted else "2"]
+    if counted:
+        qemu += ["-accel", "tcg,thread=single", "-cpu", "Nehalem", "-icount", "shift=0,sleep=off"]
+    elif _kvm_works():
         qemu += ["-accel", "kvm", "-cpu", "host"]
     else:
         # With a thread per processor it is little faster, and a kernel that patches its own code

@@ -16,9 +16,7 @@ from pathlib import Path
 
 from tests.vm.machine import KERNELS, KernelUnavailableError, fetch, kernel, unpacked
 
-PROJECT = Path(__file__).parents[2]
-SOURCES = (*sorted((PROJECT / "kmod").glob("*.[ch]")), PROJECT / "kmod/Makefile")
-SHARED = PROJECT / "src/cloud_toa/bpf/toa.h"
+KMOD = Path(__file__).parents[2] / "kmod"
 _INSTALLED_AT = "/usr/src"
 
 
@@ -49,18 +47,20 @@ def fetch_headers(root: Path) -> None:
 def build(root: Path) -> tuple[Path, str]:
     """Build the module for the kernel unpacked in ``root``, with every warning and sparse.
 
+    From the source that DKMS and the Debian package get.
+
     Returns:
         The toa.ko, in a place of its own, and what the compilers said.
     """
     place = root.with_name(f"{root.name}-toa")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    for source in (*SOURCES, SHARED):
-        shutil.copy(source, place)
+    subprocess.run(["make", "-s", "-C", KMOD, "source", f"DESTDIR={place}"], check=True)
+    (source,) = place.glob("usr/src/toa-*")
     kdir = headers(root) / f"usr/src/linux-headers-{root.name}"
     done = subprocess.run(
         ["make", f"KDIR={kdir}", "W=1", "C=1"],
-        cwd=place,
+        cwd=source,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -68,6 +68,7 @@ def build(root: Path) -> tuple[Path, str]:
     )
     if done.returncode:
         raise AssertionError(done.stdout)
+    shutil.copy(source / "toa.ko", place)
     return place / "toa.ko", done.stdout
 
 
