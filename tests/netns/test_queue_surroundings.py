@@ -10,7 +10,7 @@ import pytest
 from cloud_toa.demo.lab import Lab
 from tests.netns.queue_edge import running
 from tests.netns.queue_haproxy import client_of, connect, seen_by, start_haproxy
-from tests.netns.traffic import SERVER, listen, talk, wait_until
+from tests.netns.traffic import SERVER, listen, quiet, talk, wait_until
 
 TRACKED = "connections that are not to origins are tracked, as there is table inet theirs"
 NOT_TRACKED = "connections that are not to origins are not tracked"
@@ -76,6 +76,8 @@ def test_a_rule_set_that_is_flushed(lab: Lab, listener: socket.socket) -> None:
         conn, seen = seen_by(listener)
         assert seen == client_of(before)
         talk(before, conn)
+        # What comes while the table is away may end a connection (docs/architecture.md).
+        quiet(before, conn)
         table = lab.edge.run("nft", "-s", "list", "table", "inet", "cloud_toa")
         lab.edge.run("nft", "flush", "ruleset")
         edge.until("another program has removed our table: setting it up again")

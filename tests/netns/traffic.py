@@ -77,6 +77,21 @@ def talk(sock: socket.socket, conn: socket.socket) -> None:
         assert sock.recv(10) == word
 
 
+def quiet(*socks: socket.socket) -> None:
+    """Wait until all that these have sent is acknowledged: no packet is under way then."""
+    # struct tcp_info, linux/tcp.h: tcpi_unacked.
+    wait_until(
+        lambda: (
+            not any(
+                struct.unpack_from(
+                    "=I", sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24
+                )[0]
+                for sock in socks
+            )
+        )
+    )
+
+
 class Cable:
     """The packets that the edge sends to the origin, as they leave it."""
 
