@@ -26,7 +26,7 @@ from tests.netns.receiver import peer_of
 from tests.netns.receivers import MODULE, Module
 from tests.netns.sender import CLIENT, CLIENT6
 from tests.netns.test_module_settings import KernelLog
-from tests.netns.test_vectors import VECTORS
+from tests.netns.test_vectors import broken_options
 from tests.netns.traffic import SERVER, SERVER6, balancer, listen
 from tests.netns.tun_client import SOURCE, Clients, Visit
 
@@ -174,18 +174,10 @@ def test_malformed_options(clients: Clients) -> None:
     """Whatever stands there: the answer is the one that option.py reads in the same bytes."""
     kinds = Kinds((254, 200), (254, 253), (28,))
     chance = random.Random(os.uname().release)
-    pieces = [bytes.fromhex(vector["options"]) for vector in VECTORS if vector["options"]]
-
-    def block() -> bytes:
-        options = bytearray(b"".join(chance.choices(pieces, k=chance.randint(1, 3)))[:40])
-        for _ in range(chance.choice((0, 1, 2, 6))):
-            options[chance.randrange(len(options))] = chance.randrange(256)
-        return bytes(options) + bytes(-len(options) % 4)
-
     compared = 0
     for _ in range(MALFORMED):
-        ack = block()
-        visit = clients.connect(ack, block() if chance.random() < 0.5 else b"")
+        ack = broken_options(chance)
+        visit = clients.connect(ack, broken_options(chance) if chance.random() < 0.5 else b"")
         if visit is None:
             continue  # refused by Linux itself, before anybody sees it
         client = decode(ack, kinds).client

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from cloud_toa.demo.lab import Lab
 from cloud_toa.packet import ACK, FIN, RST, SYN
+from tests.netns.raw_tcp import segment
 
 SERVER = ("10.77.0.1", 7000)
 SOURCE = "10.77.0.2"
@@ -66,10 +67,6 @@ class Clients:
             self.listener = socket.create_server(SERVER, backlog=64)
         self.listener.setblocking(False)
         self._ports = itertools.cycle(range(1024, 65000))
-        addresses = socket.inet_aton(SOURCE) + socket.inet_aton(SERVER[0])
-        self._addresses = addresses
-        self._pseudo = sum(struct.unpack("!4H", addresses)) + socket.IPPROTO_TCP
-        self._headers: dict[int, bytes] = {}
 
     def close(self) -> None:
         """End the device and the listener."""
@@ -77,7 +74,7 @@ class Clients:
         os.close(self._device)
 
     def connect(self, ack: bytes, syn: bytes = b"") -> Visit | None:
-        """Shake hands, with these options (a multiple of 4 bytes) in the client's packets.
+        """Shake hands, with these options in the client's packets.
 
         None where the kernel refused them.
         """
@@ -109,27 +106,8 @@ class Clients:
         self, port: int, flags: int, sequence: int, acknowledged: int, options: bytes = b""
     ) -> None:
         """Send one packet without data; it has been received when this is back."""
-        offset = 20 + len(options) << 2
-        acknowledged &= 0xFFFFFFFF
-        tcp = struct.pack(
-            "!HHIIBBHHH", port, SERVER[1], sequence, acknowledged, offset, flags, 65535, 0, 0
+        packet = segment(
+            (SOURCE, port), SERVER, flags, sequence, acknowledged & 0xFFFFFFFF, options
         )
-        tcp += options
-        check = self._pseudo + len(tcp) + sum(struct.unpack(f"!{len(tcp) // 2}H", tcp))
-        check = (check & 0xFFFF) + (check >> 16)
-        check = ~(check + (check >> 16)) & 0xFFFF
         with contextlib.suppress(BlockingIOError):
-            os.write(
-                self._device,
-                self._header(len(tcp)) + tcp[:16] + struct.pack("!H", check) + tcp[18:],
-            )
-
-    def _header(self, length: int) -> bytes:
-        """Of IPv4, for so many bytes of TCP."""
-        if length not in self._headers:
-            words = [0x4500, 20 + length, 0, 0x4000, 0x4006, 0]
-            check = sum(words) + sum(struct.unpack("!4H", self._addresses))
-            check = (check & 0xFFFF) + (check >> 16)
-            words[5] = ~(check + (check >> 16)) & 0xFFFF
-            self._headers[length] = struct.pack("!6H", *words) + self._addresses
-        return self._headers[length]
+            os.write(self._device, packet)
