@@ -44,12 +44,13 @@ static void toa_warn_of_nobody(const struct toa_settings *settings)
 			"/sys/module/toa/parameters/trust\n");
 }
 
-enum toa_parameter { TOA_TRUST, TOA_KINDS_V4, TOA_KINDS_V6, TOA_KINDS_CLIENT_IP };
+/* Parameters are told apart by the layout of their kinds; this is the one that has none. */
+#define TOA_TRUST 0
 
 static int toa_set(const char *value, const struct kernel_param *parameter)
 {
 	struct toa_settings *old = toa_settings_held(), *new = NULL;
-	enum toa_parameter which = (long)parameter->arg;
+	u8 layout = (long)parameter->arg;
 	char *list = kstrdup(value, GFP_KERNEL);
 	int error = -ENOMEM;
 
@@ -57,20 +58,10 @@ static int toa_set(const char *value, const struct kernel_param *parameter)
 	if (!list || !new)
 		goto out;
 	*new = *old;
-	switch (which) {
-	case TOA_TRUST:
+	if (layout == TOA_TRUST)
 		error = toa_read_trust(list, new);
-		break;
-	case TOA_KINDS_V4:
-		error = toa_read_kinds("kinds_v4", list, TOA_LAYOUT_V4, new);
-		break;
-	case TOA_KINDS_V6:
-		error = toa_read_kinds("kinds_v6", list, TOA_LAYOUT_V6, new);
-		break;
-	case TOA_KINDS_CLIENT_IP:
-		error = toa_read_kinds("kinds_client_ip", list, TOA_LAYOUT_CLIENT_IP, new);
-		break;
-	}
+	else
+		error = toa_read_kinds(parameter->name, list, layout, new);
 	if (error)
 		goto out;
 	if (old == &toa_initial) {
@@ -81,7 +72,7 @@ static int toa_set(const char *value, const struct kernel_param *parameter)
 		error = toa_refuse(parameter->name, "", "would leave no option kind to read");
 		goto out;
 	}
-	if (which == TOA_TRUST)
+	if (layout == TOA_TRUST)
 		toa_warn_of_nobody(new);
 	rcu_assign_pointer(toa_settings, new);
 	new = NULL;
@@ -128,22 +119,13 @@ static int toa_show_kinds(char *buffer, u8 layout, const struct toa_settings *se
 static int toa_get(char *buffer, const struct kernel_param *parameter)
 {
 	const struct toa_settings *settings = toa_settings_held();
-	int length = 0;
+	u8 layout = (long)parameter->arg;
+	int length;
 
-	switch ((enum toa_parameter)(long)parameter->arg) {
-	case TOA_TRUST:
+	if (layout == TOA_TRUST)
 		length = toa_show_trust(buffer, settings);
-		break;
-	case TOA_KINDS_V4:
-		length = toa_show_kinds(buffer, TOA_LAYOUT_V4, settings);
-		break;
-	case TOA_KINDS_V6:
-		length = toa_show_kinds(buffer, TOA_LAYOUT_V6, settings);
-		break;
-	case TOA_KINDS_CLIENT_IP:
-		length = toa_show_kinds(buffer, TOA_LAYOUT_CLIENT_IP, settings);
-		break;
-	}
+	else
+		length = toa_show_kinds(buffer, layout, settings);
 	return length + scnprintf(buffer + length, PAGE_SIZE - length, "\n");
 }
 
@@ -151,11 +133,11 @@ static const struct kernel_param_ops toa_parameter = { .set = toa_set, .get = to
 
 module_param_cb(trust, &toa_parameter, (void *)TOA_TRUST, 0644);
 MODULE_PARM_DESC(trust, "edges that are believed: addresses and CIDRs, or any; nobody if empty");
-module_param_cb(kinds_v4, &toa_parameter, (void *)TOA_KINDS_V4, 0644);
+module_param_cb(kinds_v4, &toa_parameter, (void *)TOA_LAYOUT_V4, 0644);
 MODULE_PARM_DESC(kinds_v4, "option kinds read as TOA with an IPv4 address (default 254)");
-module_param_cb(kinds_v6, &toa_parameter, (void *)TOA_KINDS_V6, 0644);
+module_param_cb(kinds_v6, &toa_parameter, (void *)TOA_LAYOUT_V6, 0644);
 MODULE_PARM_DESC(kinds_v6, "option kinds read as TOA with an IPv6 address (default 254)");
-module_param_cb(kinds_client_ip, &toa_parameter, (void *)TOA_KINDS_CLIENT_IP, 0644);
+module_param_cb(kinds_client_ip, &toa_parameter, (void *)TOA_LAYOUT_CLIENT_IP, 0644);
 MODULE_PARM_DESC(kinds_client_ip, "option kinds read as client-ip, such as 28 (default none)");
 
 static int toa_set_table_size(const char *value, const struct kernel_param *parameter)

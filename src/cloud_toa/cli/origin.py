@@ -111,16 +111,14 @@ def _by_module(datapath: str) -> bool:
 
 
 def _detach(arguments: argparse.Namespace) -> int:
-    # The module is of the whole host, and goes where no cgroup is named.
     cgroups = report.cgroups(arguments)
-    if cgroups is None and kmod.ours():
-        kmod.detach()
+    gone = origin.detach(cgroups)
+    # The module is of the whole host, and goes where no cgroup is named.
+    unloaded = cgroups is None and kmod.ours() and kmod.detach()
+    if unloaded:
         print("origin: toa.ko unloaded")
-        if not (gone := origin.detach(cgroups)):
-            return 0
-    else:
-        gone = origin.detach(cgroups)
-    report.detached("origin", gone)
+    if gone or not unloaded:
+        report.detached("origin", gone)
     return 0
 
 
