@@ -7,22 +7,20 @@ in every mode; only who reads it at the origin differs. A connection is all of i
 HAProxy, nginx, and the kernel for all three.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
-sys.path.append(str(PROJECT))
+import report
+import serial
+from rounds import Sample, alternate
+from testbed import MODES, Testbed
 
-import report  # noqa: E402
-import serial  # noqa: E402
-from rounds import Sample, alternate  # noqa: E402
-from testbed import MODES, Testbed  # noqa: E402
-
-from cloud_toa.demo.isolation import isolate  # noqa: E402
-from cloud_toa.errors import ToaError  # noqa: E402
-from tests.vm.machine import KERNELS, kernel, run_in_vm  # noqa: E402
-from tests.vm.module import build  # noqa: E402
+from cloud_toa.demo.isolation import isolate
+from cloud_toa.errors import ToaError
+from tests.vm.machine import KERNELS, kernel, run_in_vm
+from tests.vm.module import build
 
 _RECEIVERS = ("unread", "toa", "kmod")
 _PATIENCE = 3600.0
@@ -32,14 +30,17 @@ _MODULE = "CLOUD_TOA_MODULE"
 
 def main() -> int:
     """Run the benchmark, or in the machine its part."""
-    parser = report.arguments("Instructions that a connection takes, by receiver.")
+    parser = argparse.ArgumentParser(description="Instructions of a connection, by receiver.")
+    parser.add_argument("--rounds", type=int, default=3, help="counted rounds (default 3)")
+    parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
     asked = parser.parse_args()
     if _MODULE in os.environ:
         return measure_here(asked.rounds, markdown=asked.markdown)
     for package in KERNELS:
         root = kernel(package)
         module, _ = build(root)
-        command = ["env", f"{_MODULE}={module}", sys.executable, *sys.argv]
+        settings = [f"{_MODULE}={module}", f"PYTHONPATH={os.environ['PYTHONPATH']}"]
+        command = ["env", *settings, sys.executable, *sys.argv]
         code, said = run_in_vm(root, command, _PATIENCE, counted=True)
         if code:
             raise ToaError(f"Linux {root.name}: {said}")
