@@ -15,8 +15,8 @@ import report
 from rounds import Sample, alternate
 from testbed import FILE_SIZE, Testbed
 
-from cloud_toa.demo.isolation import isolate
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import isolate
 
 _REQUEST = b"GET /file HTTP/1.1\r\nHost: origin\r\n\r\n"
 _FASTEST = 100e9 / 8

@@ -16,8 +16,8 @@ import report
 from rounds import Sample, alternate
 from testbed import Testbed
 
-from cloud_toa.demo.isolation import isolate
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import isolate
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _COST_SECONDS = 4

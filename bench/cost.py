@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import noop
+from modes import MODES
 from report import Table
-from testbed import MODES, Testbed
+from testbed import Testbed
 
 from cloud_toa.bpf import edge, libbpf, origin
 from cloud_toa.bpf.libbpf import Fd, ProgramInfo

@@ -12,7 +12,7 @@ from cloud_toa.bpf import edge, libbpf, origin
 from cloud_toa.bpf.datapath import Datapath
 from cloud_toa.bpf.libbpf import Fd
 from cloud_toa.bpf.object import Object
-from cloud_toa.demo.isolation import run
+from cloud_toa.isolation import run
 
 _NOOP = Path(__file__).with_name("noop.bpf.c")
 

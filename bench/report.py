@@ -7,20 +7,23 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from modes import MODES, Mode
 from rounds import Rounds, Spread, ratios, values
-from testbed import MODES, Mode
 
-_VERSIONS = {
+_COMMANDS = {
     "haproxy": ("haproxy", "-v"),
     "nginx": ("nginx", "-v"),
     "wrk": ("wrk", "-v"),
     "go-mmproxy": ("dpkg-query", "-W", "-f", "${Version}", "go-mmproxy"),
+    "nftables": ("nft", "--version"),
+    "trafgen": ("dpkg-query", "-W", "-f", "${Version}", "netsniff-ng"),
 }
+"""What says a program's version."""
 _DEFAULT_MODES = "plain,toa,proxy-v2,go-mmproxy"
 
 
@@ -97,16 +100,37 @@ def comparison(
     return table
 
 
-def facts() -> dict[str, Any]:
-    """What machine and which programs gave the figures."""
+def versions_of(*programs: str) -> dict[str, Sequence[str]]:
+    """The commands that say these programs' versions."""
+    return {name: _COMMANDS[name] for name in programs}
+
+
+USUAL = versions_of("haproxy", "nginx", "wrk", "go-mmproxy")
+
+
+def facts(programs: Mapping[str, Sequence[str]] = USUAL) -> dict[str, Any]:
+    """What machine and which programs gave the figures; ``programs`` are commands that say it."""
+    return {
+        **host(),
+        "load_before": os.getloadavg()[0],
+        "versions": {name: _version(command) for name, command in programs.items()},
+    }
+
+
+def kernel() -> str:
+    """The running kernel's version, such as 6.12."""
+    return ".".join(platform.release().split(".")[:2])
+
+
+def host() -> dict[str, Any]:
+    """What machine it is, and when."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "kernel": platform.release(),
         "cpu": cpu[1] if cpu else platform.machine(),
         "cpus": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "versions": {name: _version(command) for name, command in _VERSIONS.items()},
+        "versions": {"Python": platform.python_version()},
     }
 
 

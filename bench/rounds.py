@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from testbed import Mode, Testbed
+from modes import Mode
+from testbed import Testbed
 
 from cloud_toa.errors import ToaError
 

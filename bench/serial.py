@@ -17,8 +17,8 @@ import report
 from rounds import Sample, alternate
 from testbed import FILE_SIZE, Testbed
 
-from cloud_toa.demo.isolation import isolate
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import isolate
 
 _TRIES = 8
 _CONNECTIONS = 100

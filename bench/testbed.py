@@ -1,20 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The path that is measured: one HAProxy, one nginx, and the ways to name the client.
 
-Every mode has a frontend and, where the origin must be told differently, a listener of
-its own in the same two processes, so that nothing but the mode differs::
-
-    plain        HAProxy ------------------------------> nginx :8001
-    toa          HAProxy, usesrc client, eBPF ---------> nginx :8001
-    proxy-v2     HAProxy, send-proxy-v2 ---------------> nginx :8003 proxy_protocol
-    go-mmproxy   HAProxy, send-proxy-v2 -> go-mmproxy -> nginx :8001 on loopback
-    idle         as plain, with eBPF attached that has nothing to do
-    transparent  as toa, but by IP_TRANSPARENT and policy routing instead of eBPF
-    floor        as transparent, with programs at TOA's hooks that do nothing, as often
-    queue-N      as toa, by the queue datapath with N queues instead of eBPF
-    every        as queue-1, with every packet queued
-    unread       as toa, with nobody to read the option at the origin
-    kmod         as toa, read by toa.ko
+Every mode (modes.py) has a frontend and, where the origin must be told differently, a listener of
+its own in the same two processes, so that nothing but the mode differs.
 
 Plain means plain: eBPF is attached for the rounds that need it and taken off again.
 """
@@ -26,81 +14,23 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import edge_node
 import noop
 import queued
+import virtual_machine
+from modes import TABLE, Mode
 
 from cloud_toa import kmod
 from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings, OriginSettings
-from cloud_toa.demo.isolation import run
-from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, ORIGIN, Lab
+from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, ORIGIN, Lab, stop
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import run
 from cloud_toa.trust import Trust
-
-# A routing table of the edge and of the origin in which every address is their own.
-_TABLE = "100"
-
-
-_TO_HAPROXY = ("edge", "iif", "to-origin", "table", _TABLE)
-
-
-@dataclass(frozen=True)
-class Mode:
-    """A way to tell the origin who the client is.
-
-    ``port`` is HAProxy's for it, ``seen`` whether the origin sees the client, ``attached``
-    whether by eBPF, ``rule`` the policy routing it needs: a host, and an ``ip rule``;
-    ``floor`` whether programs that do nothing are attached; ``queues`` how many the queue
-    datapath has, ``every`` whether every packet goes through one; ``receiver`` who reads the
-    option where one is written: bpf, kmod, or nobody.
-    """
-
-    name: str
-    port: int
-    title: str
-    seen: bool = True
-    attached: bool = False
-    rule: tuple[str, ...] = ()
-    floor: bool = False
-    queues: int = 0
-    every: bool = False
-    receiver: str = "bpf"
-
-
-MODES = {
-    mode.name: mode
-    for mode in (
-        Mode("plain", 8001, "plain", seen=False),
-        Mode("toa", 8002, "TOA", attached=True),
-        Mode("proxy-v2", 8003, "PROXY v2"),
-        # As its manual wants it: what nginx answers to a client goes back to go-mmproxy.
-        Mode(
-            "go-mmproxy",
-            8004,
-            "PROXY v2 + go-mmproxy",
-            rule=("origin", "from", "127.0.0.1/8", "iif", "lo", "table", _TABLE),
-        ),
-        Mode("idle", 8001, "plain, eBPF attached", seen=False, attached=True),
-        # What the origin answers to a client's address goes to HAProxy's own socket.
-        Mode(
-            "transparent",
-            8002,
-            "IP_TRANSPARENT + routing",
-            rule=_TO_HAPROXY,
-        ),
-        Mode("floor", 8002, "programs that do nothing", rule=_TO_HAPROXY, floor=True),
-        Mode("queue-1", 8005, "TOA by 1 queue", queues=1),
-        Mode("queue-4", 8005, "TOA by 4 queues", queues=4),
-        Mode("every", 8005, "every packet queued, 1 queue", queues=1, every=True),
-        Mode("unread", 8002, "TOA, no receiver", seen=False, attached=True, receiver=""),
-        Mode("kmod", 8002, "TOA, read by toa.ko", attached=True, receiver="kmod"),
-    )
-}
 
 PROGRAMS = {"haproxy": "haproxy", "nginx": "nginx-light", "go-mmproxy": "go-mmproxy", "wrk": "wrk"}
 """What the benchmarks run, and the Debian packages that have it."""
@@ -110,7 +40,7 @@ FILE_SIZE = 64 << 20
 
 _CLIENT = ("203.0.113.7", 40007)
 
-_HAPROXY = f"""
+_DEFAULTS = """
 global
   maxconn 4000
 defaults
@@ -118,9 +48,13 @@ defaults
   timeout connect 10s
   timeout client 60s
   timeout server 60s
+"""
+_PLAIN = f"""
 listen plain
-  bind {EDGE[4]}:8001
+  bind {EDGE[4]}:{{port}}
   server origin {ORIGIN[4]}:8001
+"""
+_HAPROXY = f"""{_DEFAULTS}{_PLAIN.format(port=8001)}
 listen toa
   bind {EDGE[4]}:8002
   source 0.0.0.0 usesrc client
@@ -163,10 +97,10 @@ class Testbed:
 
     def __init__(self) -> None:
         require(PROGRAMS)
-        self.module: Path | None = None
-        """The toa.ko to load; None for the one that is installed."""
         self.queue: queued.Running | None = None
         """The queue datapath, while a mode has it."""
+        self.node: tuple[int, ...] = ()
+        """Processes of ``cloud-toa edge run``, while a mode has it; the node is the first."""
         # A benchmark is often run under a time limit: ended so, it cleans up as well.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with ExitStack() as undo:
@@ -193,15 +127,32 @@ class Testbed:
     def ready(self, mode: Mode) -> Iterator[tuple[str, int]]:
         """Have the host as the mode wants it; yields the address where to connect."""
         with ExitStack() as undo:
-            if mode.attached or mode.queues:
+            if mode.attached or mode.queues or mode.node:
                 self._receive(mode.receiver, undo)
             if mode.attached:
                 undo.callback(edge.detach)
                 edge.attach([self.edge_cgroup], EdgeSettings())
             if mode.queues:
-                edge_run = queued.running(self.lab.edge, ORIGIN[4], mode.queues, mode.every)
+                edge_run = queued.running(self.lab.edge, [ORIGIN[4]], mode.queues, every=mode.every)
                 self.queue = undo.enter_context(edge_run)
                 undo.callback(setattr, self, "queue", None)
+            if mode.node:
+                listen = f"{EDGE[4]}:{mode.port}"
+                text = edge_node.web(listen)
+                if mode.log:
+                    text += edge_node.access_log(self.lab.files)
+                node = edge_node.running(self.lab.edge, text, self.lab.files)
+                self.node = undo.enter_context(node)
+                undo.callback(setattr, self, "node", ())
+            if mode.new:
+                self.node = (undo.enter_context(self._new_haproxy(mode.port)),)
+                undo.callback(setattr, self, "node", ())
+            if mode.node or mode.new:
+                # What it is compared with has had connections before.
+                self.lab.client.run(
+                    *("wrk", "-t1", "-c32", "-d1s", "-H", "Connection: close"),
+                    f"http://{EDGE[4]}:{mode.port}/",
+                )
             if mode.floor:
                 at = (self.edge_cgroup, self.origin_cgroup)
                 undo.enter_context(noop.attached(*at, noop.SAME_CALLS))
@@ -209,6 +160,18 @@ class Testbed:
                 self._rule("add", *mode.rule)
                 undo.callback(self._rule, "del", *mode.rule)
             yield EDGE[4], mode.port
+
+    @contextmanager
+    def _new_haproxy(self, port: int) -> Iterator[int]:
+        """A HAProxy of the hand-written configuration's ``plain``; yields its process."""
+        file = self.lab.files / "new-haproxy.cfg"
+        file.write_text(_DEFAULTS + _PLAIN.format(port=port))
+        command = ["setsid", "haproxy", "-db", "-f", str(file)]
+        process = self.lab.start(self.lab.edge, command, [(EDGE[4], port)], place=self.edge_cgroup)
+        try:
+            yield process.pid
+        finally:
+            stop(process)
 
     def check(self, mode: Mode) -> None:
         """Ask the origin whom it sees.
@@ -241,6 +204,7 @@ class Testbed:
         # As clock_getcpuclockid(3) makes it: the clock of another process, all threads.
         pids = [process.pid for process in self._servers]
         pids += self.queue.pids if self.queue else ()
+        pids += self.node
         clocks = (~pid << 3 | 2 for pid in pids)
         ours = time.process_time() + children.ru_utime + children.ru_stime
         return ours + sum(map(time.clock_gettime, clocks))
@@ -256,7 +220,7 @@ class Testbed:
         # Where connections come from the clients' own addresses, answers pass the edge.
         lab.origin.run("ip", "route", "add", "default", "via", _edge_source())
         for host in (lab.edge, lab.origin):
-            host.run("ip", "route", "add", "local", "default", "dev", "lo", "table", _TABLE)
+            host.run("ip", "route", "add", "local", "default", "dev", "lo", "table", TABLE)
 
         # In memory, for a disk would be measured otherwise; and gone with this process's mounts.
         served = lab.files / "served"
@@ -270,8 +234,10 @@ class Testbed:
         nginx.write_text(_NGINX % {"files": lab.files, "served": served, "edge": _edge_source()})
         haproxy.write_text(_HAPROXY)
         mmproxy = ["go-mmproxy", "-l", f"{ORIGIN[4]}:8004", "-4", "127.0.0.1:8001"]
+        # In sessions of their own, as services are and edge run's HAProxy is: the kernel shares
+        # processors among sessions first (sched(7), autogroup), which is half of bulk's speed.
         self._servers = [
-            lab.start(host, command, [(address, port) for port in ports], place=place)
+            lab.start(host, ["setsid", *command], [(address, port) for port in ports], place=place)
             for host, place, command, address, ports in (
                 (lab.origin, at_origin, ["nginx", "-c", str(nginx)], "0.0.0.0", (8001, 8003)),
                 (lab.origin, at_origin, mmproxy, ORIGIN[4], (8004,)),
@@ -292,7 +258,7 @@ class Testbed:
             origin.attach([self.origin_cgroup], settings)
         elif receiver == "kmod":
             undo.callback(kmod.detach)
-            kmod.attach(settings, self.module)
+            kmod.attach(settings, virtual_machine.module())
 
     def _rule(self, verb: str, host: str, *rule: str) -> None:
         {"edge": self.lab.edge, "origin": self.lab.origin}[host].run("ip", "rule", verb, *rule)

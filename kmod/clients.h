@@ -7,7 +7,8 @@
  * and answers for no other connection that a reused socket may have.
  *
  * Written in the handlers of kprobes, at times with interrupts on: hence raw locks that
- * turn them off, and no waiting for memory. Read under RCU.
+ * turn them off, and no waiting for memory. Read under RCU. Where a kprobe is a breakpoint,
+ * lockdep takes its handler for an NMI; but no probed function is called with a lock held.
  */
 #ifndef TOA_CLIENTS_H
 #define TOA_CLIENTS_H

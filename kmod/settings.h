@@ -171,26 +171,37 @@ MODULE_PARM_DESC(table_entries, "connections whose client is remembered now");
 /* Take the parameters as they are now. From here on, a change is a new set. */
 static int toa_settings_init(void)
 {
-	struct toa_settings *settings;
+	struct toa_settings *settings = kvmalloc(sizeof(*settings), GFP_KERNEL);
 
+	if (!settings)
+		return -ENOMEM;
+	kernel_param_lock(THIS_MODULE);
 	if (!toa_reads_a_kind(&toa_initial)) {
+		kernel_param_unlock(THIS_MODULE);
+		kvfree(settings);
 		pr_err("kinds_v4, kinds_v6 and kinds_client_ip leave no option kind to read\n");
 		return -EINVAL;
 	}
-	settings = kvmalloc(sizeof(*settings), GFP_KERNEL);
-	if (!settings)
-		return -ENOMEM;
 	*settings = toa_initial;
 	toa_warn_of_nobody(settings);
-	kernel_param_lock(THIS_MODULE);
 	rcu_assign_pointer(toa_settings, settings);
 	kernel_param_unlock(THIS_MODULE);
 	return 0;
 }
 
+/*
+ * Parameters are read and written until the kernel takes the module's files away, which it
+ * does after this: what they find from here on must not be freed.
+ */
 static void toa_settings_exit(void)
 {
-	kvfree(rcu_dereference_protected(toa_settings, true));
+	struct toa_settings *settings;
+
+	kernel_param_lock(THIS_MODULE);
+	settings = toa_settings_held();
+	rcu_assign_pointer(toa_settings, &toa_initial);
+	kernel_param_unlock(THIS_MODULE);
+	kvfree(settings);
 }
 
 #endif

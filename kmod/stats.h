@@ -61,6 +61,9 @@ static const struct {
 #undef TOA_ROW
 };
 
+/* How often a probe was hit and could not run; the kernel does not say where. */
+static unsigned long toa_probes_missed(void);
+
 static int toa_stats_show(struct seq_file *file, void *unused)
 {
 	const char *stats;
@@ -80,7 +83,7 @@ static int toa_stats_show(struct seq_file *file, void *unused)
 			seq_printf(file, " %12llu", *(const u64 *)(stats + toa_rows[row].offset));
 		}
 	}
-	seq_putc(file, '\n');
+	seq_printf(file, "\n%-23s: %12lu\n", "probes_missed", toa_probes_missed());
 	return 0;
 }
 

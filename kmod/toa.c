@@ -207,6 +207,18 @@ static struct kretprobe toa_probes[] = {
 
 static int toa_registered; /* of toa_probes, the first so many */
 
+/* The probe's own misses are for want of an instance, the kprobe's for being inside another. */
+static unsigned long toa_probes_missed(void)
+{
+	unsigned long missed = READ_ONCE(toa_destroy.nmissed);
+	int probe;
+
+	for (probe = 0; probe < ARRAY_SIZE(toa_probes); probe++)
+		missed += READ_ONCE(toa_probes[probe].kp.nmissed) +
+			  READ_ONCE(toa_probes[probe].nmissed);
+	return missed;
+}
+
 static void toa_unhook(void)
 {
 	/* Entries may be made until the first are gone, and only then is nothing left to forget. */

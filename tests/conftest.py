@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from cloud_toa.demo.isolation import Namespace, isolate
+from cloud_toa.isolation import Namespace, isolate
 
 
 def pytest_configure(config: pytest.Config) -> None:

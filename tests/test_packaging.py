@@ -2,6 +2,7 @@
 """The example of run.toml says the truth about every option; systemd takes the units."""
 
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from cloud_toa.node.settings import RunSettings
 PACKAGING = Path(__file__).parents[1] / "packaging"
 KMOD = Path(__file__).parents[1] / "kmod"
 EXAMPLE = PACKAGING / "run.toml"
+QUICK_TEST = PACKAGING / "systemd/cloud-toa-node.service.d/quick-test.conf"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 # Commented out, they are examples; the other options in comments show their defaults.
 EXAMPLES = {"cgroup", "max_queue_id", "metrics", "sock", "sock_group"}
@@ -76,6 +78,36 @@ def test_the_module_has_one_version() -> None:
     assert set(said.values()) == {version("cloud-toa")}
 
 
+def test_the_debian_package_has_the_version() -> None:
+    (first, *_) = (PACKAGING / "debian/changelog").read_text().splitlines()
+    assert first.startswith(f"cloud-toa ({version('cloud-toa')}) ")
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_the_unit_may_do_little(unit: Path, tmp_path: Path) -> None:
+    """The units are run in tests/vm."""
+    # Without what is beside it.
+    assert_rated(Path(shutil.copy(unit, tmp_path)), 30)
+
+
+def test_the_quick_test_opens_no_more_than_it_needs() -> None:
+    assert list((PACKAGING / "systemd").rglob("*.d/*")) == [QUICK_TEST]
+    assert_rated(PACKAGING / "systemd/cloud-toa-node.service", 35)
+
+
+def assert_rated(unit: Path, most: int) -> None:
+    """As systemd rates it: 30 stands for 3.0, of 10."""
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={most}", str(unit)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Overall exposure level" in done.stdout
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
     ours = Path(sys.executable).with_name("cloud-toa")
@@ -90,7 +122,16 @@ def test_systemd_takes_the_unit(unit: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_reads_the_example_where_it_is_copied_to() -> None:
-    unit = (PACKAGING / "systemd/cloud-toa-run.service").read_text()
-    assert "ExecStart=/usr/local/bin/cloud-toa run -config /etc/cloud-toa/run.toml\n" in unit
-    assert "mkdir -p /etc/cloud-toa && cp run.toml /etc/cloud-toa/ " in unit
+@pytest.mark.parametrize(
+    ("unit", "command", "example"),
+    [
+        ("cloud-toa-run", "run -config", "run.toml"),
+        ("cloud-toa-edge-run", "edge run --config", "edge.toml"),
+    ],
+)
+def test_the_unit_reads_the_example_where_it_is_copied_to(
+    unit: str, command: str, example: str
+) -> None:
+    text = (PACKAGING / f"systemd/{unit}.service").read_text()
+    assert f"ExecStart=/usr/local/bin/cloud-toa {command} /etc/cloud-toa/{example}\n" in text
+    assert f"mkdir -p /etc/cloud-toa && cp {example} /etc/cloud-toa/ " in text

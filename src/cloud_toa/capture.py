@@ -12,8 +12,8 @@ types: https://www.tcpdump.org/linktypes.html. Interfaces: packet(7).
 import io
 import socket
 import struct
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -51,8 +51,13 @@ _ETH_P_ALL = 3
 _ARPHRD_LOOPBACK = 772
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
+_SO_RCVBUFFORCE = 33
+_SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@ll")
 _HEADERS = 512
 """Bytes of a live packet that are copied: enough for IP, its extensions and TCP."""
+_BUFFER = 1 << 23
+"""Bytes of packets that may wait to be read, as the kernel counts: some 10,000 of them."""
 
 
 class Captured(NamedTuple):
@@ -161,11 +166,13 @@ def _untag_live(protocol: int, data: bytes) -> bytes:
 class Live:
     """The packets of an interface, or of `ANY`, from now on. Needs CAP_NET_RAW.
 
+    They end when none has come for ``quiet`` seconds, if that is given.
+
     Raises:
         CaptureError: no such interface, not allowed, or it went down.
     """
 
-    def __init__(self, interface: str) -> None:
+    def __init__(self, interface: str, quiet: float | None = None) -> None:
         names = [name for _, name in socket.if_nameindex()]
         if interface not in (ANY, *names):
             raise CaptureError(f"no interface {interface!r}: name one of {ANY}, {', '.join(names)}")
@@ -178,6 +185,10 @@ class Live:
             raise CaptureError(
                 f"reading packets from {interface!r} needs root (CAP_NET_RAW): run it with sudo"
             ) from None
+        self._socket.settimeout(quiet)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        with suppress(PermissionError):  # CAP_NET_ADMIN
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         if interface != ANY:
             self._socket.bind((interface, _ETH_P_ALL))
 
@@ -190,14 +201,20 @@ class Live:
     def __iter__(self) -> Iterator[Captured]:
         while True:
             try:
-                data, (_, protocol, direction, hardware, _) = self._socket.recvfrom(_HEADERS)
+                data, told, _, address = self._socket.recvmsg(
+                    _HEADERS, socket.CMSG_SPACE(_TIMESPEC.size)
+                )
+            except TimeoutError:
+                return
             except OSError as error:
                 raise CaptureError(
                     f"can't read from {self.interface!r} any more: {error.strerror}"
                 ) from None
+            _, protocol, direction, hardware, _ = address
             # Loopback shows each packet twice, once going out and once coming in.
             if (direction, hardware) != (socket.PACKET_OUTGOING, _ARPHRD_LOOPBACK):
-                yield Captured(time.time(), _untag_live(protocol, data))
+                seconds, nanoseconds = _TIMESPEC.unpack(told[0][2])
+                yield Captured(seconds + nanoseconds / 1e9, _untag_live(protocol, data))
 
     def missed(self) -> int:
         """Packets that passed too fast to be read since the last call."""

@@ -45,7 +45,8 @@ class EdgeSettings:
     """How a sender writes the option, and for which connections.
 
     ``origins`` are the destinations that get it; ``control`` lets the control socket's
-    process name clients by local port.
+    process name clients by local port; ``tell`` has connections told of in which the option
+    was not written where it should be.
 
     Raises:
         KindError: a kind that TOA can't use.
@@ -56,6 +57,7 @@ class EdgeSettings:
     where: Where = Where.SYN | Where.ACK | Where.DATA
     origins: Origins = EVERYWHERE
     control: bool = False
+    tell: bool = False
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)

@@ -18,6 +18,8 @@ from cloud_toa.trust import Trust
 NAME = "toa"
 SYS = Path("/sys/module") / NAME
 STATS = Path("/proc/net/toa_stats")
+_FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
+"""0: no probe at a function's entry is called, on kernels that have them by ftrace."""
 
 BUILD = "make -C kmod install"
 """The command that builds and installs the module, in the project's source."""
@@ -58,10 +60,15 @@ def attach(settings: OriginSettings, file: Path | None = None) -> bool:
 
     Raises:
         ToaError: another module of this name is loaded, there is none for this kernel, the
-            kernel refuses it, or SYNs were to be kept.
+            kernel refuses it or calls no probes, or SYNs were to be kept.
     """
     if settings.save_syn:
         raise ToaError("the module keeps no SYNs: leave --save-syn out, or take --datapath bpf")
+    if _FTRACE.exists() and _FTRACE.read_text().strip() == "0":
+        raise ToaError(
+            "the module would see nothing while the kernel's probes are switched off: "
+            "sysctl -w kernel.ftrace_enabled=1"
+        )
     wanted = _parameters(settings)
     if not loaded():
         _load(file, [f"{name}={value}" for name, value in wanted.items()])

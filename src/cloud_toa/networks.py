@@ -27,13 +27,15 @@ class Reader:
     """Reads the networks of one kind of list.
 
     ``error`` is what it raises, ``what`` the list's name, ``everyone`` what a network of
-    all addresses would do, ``forms`` how an entry is written.
+    all addresses would do, ``forms`` how an entry is written, ``meant`` what to do if all
+    addresses are meant.
     """
 
     error: type[ToaError]
     what: str
     everyone: str
     forms: str
+    meant: str = "if that is meant, write any"
 
     def read(self, host: str, word: str) -> IPNetwork:
         """The network that ``host`` is, of the entry ``word``.
@@ -53,10 +55,10 @@ class Reader:
         if given.ip != network.network_address:
             raise self.error(f"{word!r} has bits set behind its prefix: did you mean {network}?")
         if network.prefixlen == 0:
-            raise self.error(f"{word!r} {self.everyone}: if that is meant, write any")
+            raise self.error(f"{word!r} {self.everyone}: {self.meant}")
         if isinstance(network, IPv6Network):
             if _MAPPED.subnet_of(network):
-                raise self.error(f"{word!r} holds every IPv4 address: if that is meant, write any")
+                raise self.error(f"{word!r} holds every IPv4 address: {self.meant}")
             if network.subnet_of(_MAPPED):
                 mapped = network.network_address.ipv4_mapped
                 return ip_network(f"{mapped}/{network.prefixlen - 96}")

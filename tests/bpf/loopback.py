@@ -9,8 +9,8 @@ from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 
-from cloud_toa.demo.isolation import run
 from cloud_toa.demo.lab import inside
+from cloud_toa.isolation import run
 from cloud_toa.option import Client, plain
 
 TRUST = ("127.0.0.1", "::1")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching and detaching: what is asked for, nothing else, and it stays without a process."""
 
-import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -13,25 +15,34 @@ from tests.bpf.conftest import MakeCgroup
 from tests.bpf.kernel import remove, state, whole
 from tests.bpf.loopback import TRUST, marked, unmarked
 from tests.cli.command import call, spawn
+from tests.netns.traffic import wait_until
 
 
 def test_connections_are_marked_and_read_when_every_process_of_ours_is_gone(
     balancers: Path, servers: Path
 ) -> None:
-    assert spawn("origin", "attach", "--cgroup", str(servers), "--trust", *TRUST).code == 0
-    assert spawn("edge", "attach", "--cgroup", str(balancers)).code == 0
+    mark = f"ATTACHED_BY={uuid4()}"
+    for command in (
+        ("origin", "attach", "--cgroup", str(servers), "--trust", *TRUST),
+        ("edge", "attach", "--cgroup", str(balancers)),
+    ):
+        assert spawn(*command, before=("env", mark)).code == 0
 
-    mounts = Path("/proc/self/ns/mnt").readlink()
-    here = [path for path in Path("/proc").glob("[0-9]*") if _mounts(path) == mounts]
-    assert here == [Path("/proc", str(os.getpid()))]
+    with subprocess.Popen(["env", mark, "sleep", "infinity"]) as sleeper:
+        wait_until(lambda: _with(mark) == {sleeper.pid})
+        sleeper.kill()
+    assert _with(mark) == set()
     assert marked(balancers, servers)
 
 
-def _mounts(process: Path) -> Path | None:
-    try:
-        return (process / "ns/mnt").readlink()
-    except (FileNotFoundError, PermissionError):
-        return None  # it has just ended, or is the machine's own
+def _with(mark: str) -> set[int]:
+    """Processes that have this in their environment."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.add(int(process.name))
+    return found
 
 
 def test_detach_ends_it(balancers: Path, servers: Path) -> None:

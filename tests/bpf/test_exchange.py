@@ -122,7 +122,7 @@ def test_a_transparent_socket_from_before_an_exchange_can_bind_after_it(
 @pytest.mark.parametrize(
     ("datapath", "old", "new"),
     [
-        (edge.DATAPATH, "__u8 no_room; /*", "__u8 more[8]; __u8 no_room; /*"),
+        (edge.DATAPATH, "__u8 room; /*", "__u8 more[8]; __u8 room; /*"),
         (
             origin.DATAPATH,
             "struct toa_client {\n\t__be32 ip[4];",

@@ -88,8 +88,8 @@ def other_version(tmp_path_factory: pytest.TempPathFactory) -> Variant:
     return variant(
         edge.DATAPATH,
         tmp_path_factory.mktemp("variant"),
-        old="__u8 no_room; /*",
-        new="__u8 more[8]; __u8 no_room; /*",
+        old="__u8 room; /*",
+        new="__u8 more[8]; __u8 room; /*",
     )
 
 

@@ -163,7 +163,7 @@ def test_an_interface_that_goes_away(pair: tuple[str, str]) -> None:
 def test_packets_that_passed_too_fast_are_told() -> None:
     with watching("-i", "lo", "--json") as process:
         process.send_signal(signal.SIGSTOP)
-        send("lo", *[ethernet(V4 / UDP() / Raw(b"x" * 1000))] * 2000)
+        send("lo", *[ethernet(V4 / UDP() / Raw(b"x" * 1000))] * 20_000)
         process.send_signal(signal.SIGCONT)
         _, error = interrupted(process)
     assert re.fullmatch(r"cloud-toa: \d+ packets passed too fast to be read\n", error)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud_toa.bpf import cgroup, edge, origin
-from cloud_toa.demo.isolation import run
+from cloud_toa.isolation import run
 from tests.bpf.conftest import MakeCgroup, make_cgroup
 from tests.cli.command import Said, call, spawn
 

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from cloud_toa import kmod
 from cloud_toa.bpf import edge, origin
 from cloud_toa.config import EdgeSettings
 from cloud_toa.demo.lab import Lab
+from cloud_toa.isolation import run
+from cloud_toa.option import Kinds
+from tests.netns.module_kernel import TROUBLE, KernelLog
 from tests.netns.raw_tcp import Wire
 from tests.netns.receiver import OTHER, OTHER6, TRUSTED, TRUSTED6
-from tests.netns.receivers import RECEIVERS, Bpf, Receiver
+from tests.netns.receivers import RECEIVERS, Bpf, Module, Receiver
 from tests.netns.traffic import SERVER, listen
+from tests.netns.tun_client import SOURCE, Clients
 
 
 @pytest.fixture
@@ -61,8 +66,7 @@ def receiver(receiving: Receiver, servers: Path) -> Path:
 @pytest.fixture
 def wire(lab: Lab) -> Iterator[Wire]:
     wire = Wire(lab)
-    for address in (TRUSTED, OTHER, TRUSTED6, OTHER6):
-        wire.host(address)
+    wire.hosts(TRUSTED, OTHER, TRUSTED6, OTHER6)
     yield wire
     wire.close()
 
@@ -73,6 +77,35 @@ def listener(lab: Lab, receiving: Receiver, servers: Path) -> Iterator[socket.so
     receiving.receive(servers, trust=f"{TRUSTED} {TRUSTED6}")
     with listen(lab, servers, ("::", SERVER[1])) as listener:
         yield listener
+
+
+@pytest.fixture
+def hosts(lab: Lab) -> Iterator[Path]:
+    """What stands for /etc/hosts, in the mounts of the tests alone."""
+    file = lab.files / "hosts"
+    file.write_text("127.0.0.1 localhost\n")
+    file.chmod(0o644)
+    run("mount", "--bind", str(file), "/etc/hosts")
+    yield file
+    run("umount", "/etc/hosts")
+
+
+@pytest.fixture
+def module() -> Iterator[Module]:
+    """Ready to be loaded; the kernel has nothing to complain of in the end."""
+    log = KernelLog()
+    yield Module()
+    kmod.detach()
+    assert not TROUBLE.search(str(log)), log
+
+
+@pytest.fixture
+def clients(lab: Lab, module: Module) -> Iterator[Clients]:
+    """Of whom the module believes what they say."""
+    module.receive(Path(), Kinds((254, 200), (254, 253), (28,)), trust=SOURCE)
+    clients = Clients(lab)
+    yield clients
+    clients.close()
 
 
 receive = Bpf().receive

@@ -20,7 +20,7 @@ class Balancer:
         self._lab, self._place = lab, place
         self.edge = edge
         self.control = socket.socket(socket.AF_UNIX)
-        self.control.settimeout(20)
+        self.control.settimeout(120)
         self.control.connect(str(path))
         self._replies = self.control.makefile("r")
         if hello:
@@ -42,7 +42,7 @@ class Balancer:
         six = ":" in server[0]
         with inside(self._place), self._lab.edge.entered():
             sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET)
-        sock.settimeout(20)
+        sock.settimeout(120)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((EDGE_TO_ORIGIN[6 if six else 4], port))
         return sock

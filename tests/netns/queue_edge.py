@@ -5,7 +5,6 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,39 +14,17 @@ from typing import Any
 from cloud_toa.demo.lab import ORIGIN, Lab
 from cloud_toa.nfqueue import setup
 from cloud_toa.node import state, status
+from tests.netns.logged import PATIENCE, Logged
 from tests.netns.traffic import wait_until
 
 _ORIGINS = tuple(f"-origin={address}" for address in ORIGIN.values())
-_PATIENCE = 240.0
-"""Seconds for a line of the log; twelve workers need some on an emulated machine."""
 
 
-class QueueEdge:
+class QueueEdge(Logged):
     """One run of the command, ready to serve."""
 
     def __init__(self, lab: Lab, *options: str) -> None:
-        self._lab = lab
-        command = [sys.executable, "-m", "cloud_toa", "run", *options]
-        self.process = lab.edge.popen(command, stderr=subprocess.PIPE)
-        assert self.process.stderr is not None
-        self._stderr = self.process.stderr
-        self._unread = b""
-        self.log = ""
-        self.until("[TOA]ready")
-
-    def until(self, said: str) -> str:
-        """Wait for a line of the log that ends so or has that in it; answer it."""
-        while True:
-            while b"\n" not in self._unread:
-                assert select.select([self._stderr], [], [], _PATIENCE)[0], self.log
-                data = os.read(self._stderr.fileno(), 1 << 16)
-                assert data, f"it ended: {self.log}"
-                self._unread += data
-            first, self._unread = self._unread.split(b"\n", 1)
-            line = first.decode()
-            self.log += f"{line}\n"
-            if said in line:
-                return line
+        super().__init__(lab, "run", *options)
 
     def workers(self) -> list[dict[str, Any]]:
         """Queue, pid, restarts and counters of each."""
@@ -79,8 +56,8 @@ class QueueEdge:
         if self._stderr.closed:
             return
         self.process.send_signal(by)
-        self.process.wait(_PATIENCE)
-        while select.select([self._stderr], [], [], _PATIENCE)[0]:
+        self.process.wait(PATIENCE)
+        while select.select([self._stderr], [], [], PATIENCE)[0]:
             data = os.read(self._stderr.fileno(), 1 << 16)
             if not data:
                 break

@@ -3,8 +3,8 @@
 
 from pathlib import Path
 
-from cloud_toa.demo.isolation import run
 from cloud_toa.demo.lab import Lab
+from cloud_toa.isolation import run
 from tests.netns.queue_haproxy import PORT
 
 # As firewalld 1.3 writes it with its nftables backend: to-client in the zone public with one

@@ -8,36 +8,41 @@ import itertools
 import socket
 import struct
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import ip_address
 
 from cloud_toa.demo.lab import Lab
+from cloud_toa.isolation import Namespace
 from cloud_toa.packet import ACK, FIN, PSH, RST, SYN, Packet, checksum
 
 _MSS = bytes.fromhex("020405b4")
+_ETH_P_ALL = 3
 _ETHERTYPE = {4: 0x0800, 6: 0x86DD}
 _ports = itertools.cycle(range(10000, 60000))
 
 
-class Wire:
-    """The cable to the origin, seen from the edge, and hand-made hosts on it."""
+End = tuple[Namespace, str]
+"""Of a cable: a host and its device."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        device = "to-origin"
-        macs = [_mac(lab, "edge", device), _mac(lab, "origin", "eth0")]
-        self._edge_mac, origin_mac = macs
-        self._header = bytes.fromhex((origin_mac + self._edge_mac).replace(":", ""))
-        with lab.edge.entered():
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        self.socket.bind((device, 0))
-        self.socket.settimeout(20)
+
+class Wire:
+    """The cable to the origin, seen from the edge, or another; and hand-made hosts on it."""
+
+    def __init__(self, lab: Lab, near: End | None = None, far: End | None = None) -> None:
+        self._far, self._device = far or (lab.origin, "eth0")
+        self.socket = _on(*(near or (lab.edge, "to-origin")), socket.htons(_ETH_P_ALL))
+        self.socket.settimeout(120)
+        self._mac: bytes = self.socket.getsockname()[4]
+        with _on(self._far, self._device, 0) as there:
+            self._header = there.getsockname()[4] + self._mac
 
     def close(self) -> None:
         self.socket.close()
 
-    def host(self, address: str) -> None:
-        """Let the origin find this address on the cable."""
-        self._lab.origin.ip(f"neigh replace {address} lladdr {self._edge_mac} dev eth0")
+    def hosts(self, *addresses: str) -> None:
+        """Let the host at the far end find these addresses on the cable."""
+        at = f"lladdr {self._mac.hex(':')} dev {self._device}"
+        self._far.ip(*(f"neigh replace {address} {at}" for address in addresses))
 
     def send(self, packet: bytes) -> None:
         self.socket.send(self._header + struct.pack("!H", _ETHERTYPE[packet[0] >> 4]) + packet)
@@ -113,30 +118,36 @@ def segment(
 ) -> bytes:
     """An IP packet with a TCP segment; options are padded with End of Option List."""
     options += bytes(-len(options) % 4)
-    here, there = ip_address(source[0]), ip_address(destination[0])
+    here, there = _packed(source[0]), _packed(destination[0])
     offset = 5 + len(options) // 4
     header = struct.pack(
         "!HHIIBBHHH", source[1], destination[1], sequence, acknowledged, offset << 4, flags,
         65000, 0, 0,
     )  # fmt: skip
     tcp = header + options + payload
-    if here.version == 4:
-        pseudo = here.packed + there.packed + struct.pack("!BBH", 0, 6, len(tcp))
+    if len(here) == 4:
+        pseudo = here + there + struct.pack("!BBH", 0, 6, len(tcp))
         network = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, 6, 0)
-        network += here.packed + there.packed
+        network += here + there
         network = network[:10] + checksum(network).to_bytes(2, "big") + network[12:]
     else:
-        pseudo = here.packed + there.packed + struct.pack("!IHBB", len(tcp), 0, 0, 6)
-        network = struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + here.packed + there.packed
+        pseudo = here + there + struct.pack("!IHBB", len(tcp), 0, 0, 6)
+        network = struct.pack("!IHBB", 6 << 28, len(tcp), 6, 64) + here + there
     total = checksum(pseudo + tcp)
     return network + tcp[:16] + total.to_bytes(2, "big") + tcp[18:]
+
+
+@cache
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
 
 
 def _number(packet: Packet, at: int) -> int:
     return int.from_bytes(packet.data[packet.tcp + at : packet.tcp + at + 4], "big")
 
 
-def _mac(lab: Lab, host: str, device: str) -> str:
-    namespace = lab.edge if host == "edge" else lab.origin
-    words = namespace.run("ip", "-o", "link", "show", device).split()
-    return words[words.index("link/ether") + 1]
+def _on(host: Namespace, device: str, protocol: int) -> socket.socket:
+    with host.entered():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, protocol)
+    sock.bind((device, 0))
+    return sock

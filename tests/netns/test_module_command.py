@@ -46,7 +46,7 @@ def test_attach_status_detach(module: Module, capsys: pytest.CaptureFixture[str]
         "found": 0, "absent": 0, "getname_toa_ok": 0, "getname_toa_mismatch": 0,
         "getname_toa_bypass": shown["counters"]["getname_toa_bypass"], "getname_toa_empty": 0,
         "untrusted": 0, "malformed": 0, "duplicate": 0, "unusable": 0, "table_full": 0,
-        "no_memory": 0, "entries": 0,
+        "no_memory": 0, "probes_missed": 0, "entries": 0,
     }  # fmt: skip
     assert main(["origin", "status"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -65,6 +65,18 @@ def test_what_the_module_can_not_do(module: Module, capsys: pytest.CaptureFixtur
         assert main([*ATTACH, "--datapath", "kmod", option]) == 2
         assert why in capsys.readouterr().err
     assert kmod.status() == before
+
+
+def test_probes_are_switched_off(module: Module, capsys: pytest.CaptureFixture[str]) -> None:
+    module.detach()
+    switch = Path("/proc/sys/kernel/ftrace_enabled")
+    switch.write_text("0")
+    try:
+        assert main([*ATTACH, "--datapath", "kmod"]) == 2
+        assert "sysctl -w kernel.ftrace_enabled=1" in capsys.readouterr().err
+        assert not kmod.loaded()
+    finally:
+        switch.write_text("1")
 
 
 def test_both_at_once(

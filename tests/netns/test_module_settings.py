@@ -14,6 +14,7 @@ from cloud_toa.errors import ToaError
 from cloud_toa.kmod import SYS
 from cloud_toa.option import Kinds
 from cloud_toa.trust import Trust
+from tests.netns.module_kernel import KernelLog
 from tests.netns.receivers import MODULE
 from tests.test_trust import REFUSED, TAKEN
 
@@ -38,16 +39,6 @@ JUNK = [
 def said() -> Iterator["KernelLog"]:
     yield KernelLog()
     kmod.detach()
-
-
-class KernelLog:
-    """What the kernel has said since."""
-
-    def __init__(self) -> None:
-        subprocess.run(["dmesg", "--clear"], check=True)
-
-    def __str__(self) -> str:
-        return subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout
 
 
 def probes() -> list[str]:

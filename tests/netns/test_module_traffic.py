@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""toa.ko under traffic: every sender, many connections, loads and unloads, threads, junk."""
+"""toa.ko under traffic: every sender, reused sockets, a full table, many connections, junk."""
 
 import ctypes
 import itertools
 import os
 import random
-import re
-import subprocess
-import threading
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,51 +17,19 @@ from cloud_toa.config import EdgeSettings, OriginSettings
 from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
 from cloud_toa.option import Client, Kinds, decode, encode
 from cloud_toa.trust import Trust
+from tests.netns.module_kernel import entries, numbered
+from tests.netns.queue_control import balancer as named_balancer
 from tests.netns.queue_edge import running
 from tests.netns.receiver import peer_of
-from tests.netns.receivers import MODULE, Module
+from tests.netns.receivers import Module
 from tests.netns.sender import CLIENT, CLIENT6
-from tests.netns.test_module_settings import KernelLog
 from tests.netns.test_vectors import broken_options
 from tests.netns.traffic import SERVER, SERVER6, balancer, listen
-from tests.netns.tun_client import SOURCE, Clients, Visit
+from tests.netns.tun_client import SOURCE, Clients
 
 MANY = 50_000
 MALFORMED = 50_000
 """On each of the two kernels."""
-LOADS = 200
-THREADS = 8
-TROUBLE = re.compile(r"BUG|WARNING|Oops|Call Trace|refcount|leak", re.IGNORECASE)
-
-
-@pytest.fixture
-def module() -> Iterator[Module]:
-    """Ready to be loaded; the kernel has nothing to complain of in the end."""
-    log = KernelLog()
-    yield Module()
-    kmod.detach()
-    assert not TROUBLE.search(str(log)), log
-
-
-@pytest.fixture
-def clients(lab: Lab, module: Module) -> Iterator[Clients]:
-    """Of whom the module believes what they say."""
-    module.receive(Path(), Kinds((254, 200), (254, 253), (28,)), trust=SOURCE)
-    clients = Clients(lab)
-    yield clients
-    clients.close()
-
-
-def entries() -> int:
-    status = kmod.status()
-    assert status is not None
-    return status.entries
-
-
-def numbered(number: int) -> Client:
-    """A client whose port follows from its address."""
-    ip = ip_address(0xCB000000 + number)
-    return Client(ip, int(ip) * 2654435761 % 65535 + 1)
 
 
 @pytest.mark.parametrize("sender", ["bpf", "queue"])
@@ -97,6 +61,19 @@ def test_every_pair_of_families(
     else:
         with running(lab):
             visit()
+    assert module.counters()["found"] == len(pairs)
+
+
+def test_every_pair_of_families_by_the_control_socket(
+    lab: Lab, servers: Path, balancers: Path, module: Module
+) -> None:
+    module.receive(servers)
+    pairs = list(itertools.product((CLIENT, CLIENT6), (SERVER, SERVER6)))
+    with named_balancer(lab, balancers) as lb:
+        with listen(lab, servers, ("::", SERVER[1])) as listener:
+            for port, (client, server) in enumerate(pairs, 41001):
+                lb.add(port, client)
+                assert lb.visit(listener, port, server) == client
     assert module.counters()["found"] == len(pairs)
 
 
@@ -154,9 +131,10 @@ def test_many_connections_leave_nothing(clients: Clients) -> None:
         return {line.split()[0]: int(line.split()[1]) for line in lines}
 
     def come_and_go(number: int) -> None:
-        visit = clients.connect(encode(numbered(number)))
+        client = numbered(number)
+        visit = clients.connect(encode(client))
         assert visit, number
-        assert visit.peer == (str(numbered(number).ip), numbered(number).port)
+        assert visit.peer == (str(client.ip), client.port)
         (visit.reset, visit.closed_by_server, visit.finish)[number % 3]()
 
     for number in range(2000):
@@ -190,87 +168,4 @@ def test_malformed_options(clients: Clients) -> None:
         visit.reset()
         compared += 1
     assert compared > MALFORMED // 3
-    assert entries() == 0
-
-
-def test_loads_and_unloads_under_traffic(clients: Clients) -> None:
-    """A connection is its client's or, made without the module, the edge's: nobody else's."""
-    stop = threading.Event()
-    seen = {"client": 0, "edge": 0}
-    wrong: list[object] = []
-
-    def come_and_go() -> None:
-        held: list[Visit] = []
-        for number in itertools.count():
-            # Not as fast as can be: the loads are to have their share of the processor.
-            if stop.wait(0.005):
-                break
-            visit = clients.connect(encode(numbered(number)))
-            if visit is None:
-                wrong.append("refused")
-                continue
-            if visit.peer == (str(numbered(number).ip), numbered(number).port):
-                seen["client"] += 1
-            elif visit.peer == (SOURCE, visit.port):
-                seen["edge"] += 1
-            else:
-                wrong.append(visit.peer)
-            # Some are open whenever the module goes.
-            held.append(visit)
-            if len(held) > 50:
-                held.pop(0).reset()
-        for visit in held:
-            visit.reset()
-
-    thread = threading.Thread(target=come_and_go)
-    thread.start()
-    try:
-        for _ in range(LOADS):
-            subprocess.run(["rmmod", "toa"], check=True)
-            subprocess.run(["insmod", str(MODULE), f"trust={SOURCE}"], check=True)
-    finally:
-        stop.set()
-        thread.join()
-    assert not wrong
-    assert min(seen.values()) > LOADS // 4, seen
-    assert entries() == 0
-
-
-def test_many_threads_ask_while_connections_close(clients: Clients) -> None:
-    """Every answer is a client's, whole: its port follows from its address."""
-    stop = threading.Event()
-    current: list[Visit] = []
-    asked = [0] * THREADS
-    wrong: list[object] = []
-
-    def ask(index: int) -> None:
-        while not stop.is_set():
-            for visit in current[:]:
-                try:
-                    host, port = visit.conn.getpeername()
-                except OSError:
-                    continue  # closed, or reset
-                asked[index] += 1
-                number = int(ip_address(host)) - 0xCB000000
-                if numbered(number) != Client(ip_address(host), port):
-                    wrong.append((host, port))
-
-    threads = [threading.Thread(target=ask, args=(index,)) for index in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    try:
-        for number in range(500):
-            visit = clients.connect(encode(numbered(number)))
-            assert visit
-            current.append(visit)
-            if len(current) > 8:
-                current.pop(0).reset()
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        for visit in current:
-            visit.reset()
-    assert not wrong
-    assert min(asked) > 100, asked
     assert entries() == 0

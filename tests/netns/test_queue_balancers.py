@@ -16,6 +16,8 @@ from cloud_toa.option import Client, plain
 from tests.netns.queue_edge import running
 from tests.netns.traffic import wait_until
 
+pytestmark = pytest.mark.only_on(kernel="6.1")
+
 CASES = [
     case for case in cases() if case.client_family == case.origin_family and case.origin == "nginx"
 ]

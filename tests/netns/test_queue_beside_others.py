@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_toa.demo.isolation import Namespace
 from cloud_toa.demo.lab import EDGE_TO_ORIGIN, ORIGIN, Lab
+from cloud_toa.isolation import Namespace
 from cloud_toa.packet import FIN, SYN
 from tests.netns.conftest import receive
 from tests.netns.queue_edge import QueueEdge, running
@@ -24,6 +24,8 @@ from tests.netns.queue_neighbours import (
     load,
 )
 from tests.netns.traffic import SERVER, capture, listen
+
+pytestmark = pytest.mark.only_on(kernel="6.1")
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_docker(lab: Lab, listener: socket.socket) -> None:
                 sock.sendall(b"x")
                 assert conn.recv(1) == b"x"
         with container.entered(), socket.create_server(("172.17.0.2", 80)) as web:
-            web.settimeout(20)
+            web.settimeout(120)
             with connect(lab, 4, 8088) as sock:
                 conn, peer = web.accept()
                 conn.close()

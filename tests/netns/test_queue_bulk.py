@@ -14,6 +14,8 @@ from tests.netns.queue_edge import running
 from tests.netns.queue_haproxy import client_of, connect, seen_by, start_haproxy
 from tests.netns.traffic import SERVER, listen
 
+pytestmark = pytest.mark.only_on(kernel="6.12")
+
 AMOUNT = 20_000_000
 INITIAL_WINDOW = 10
 """Segments: RFC 6928, and Linux."""

@@ -19,6 +19,8 @@ from tests.netns.traffic import SERVER, SERVER6, capture, listen
 _ports = count(41001)
 
 
+pytestmark = pytest.mark.only_on(kernel="6.12")
+
 DATAPATHS = pytest.mark.parametrize("datapath", ["queue", "bpf"])
 
 

@@ -20,6 +20,8 @@ from tests.netns.queue_haproxy import CLIENTS, PORT, client_of, connect, start_h
 from tests.netns.queue_load import Outcome, ask
 from tests.netns.traffic import SERVER, wait_until
 
+pytestmark = pytest.mark.only_on(kernel="6.12")
+
 STALL = 3.0
 """Seconds that no connection may take."""
 
@@ -99,7 +101,7 @@ def services(lab: Lab, receiver: Path) -> None:
 def work_goes_on(edge: QueueEdge) -> None:
     """Wait until workers have written some more."""
     before = edge.now()["counters"]["written"]
-    wait_until(lambda: edge.now()["counters"]["written"] > before + 20)
+    wait_until(lambda: edge.now()["counters"]["written"] > before + 20, reason=edge.now)
 
 
 @WAYS

@@ -5,8 +5,6 @@ Only on kernels with netem, such as those of tests/vm.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +13,16 @@ import pytest
 
 from cloud_toa.bpf import edge
 from cloud_toa.config import EdgeSettings
-from cloud_toa.demo.isolation import Namespace
-from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
+from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import Namespace
+from tests.netns import told
 from tests.netns.conftest import receive
 from tests.netns.queue_edge import running
 from tests.netns.receivers import Bpf
-from tests.netns.test_soak import HAPROXY, TRAFFIC
+from tests.netns.test_soak import HAPROXY
+
+pytestmark = pytest.mark.only_on(kernel="6.1")
 
 NETEM = "loss 2% delay 5ms 2ms reorder 25% 50%"
 EACH = 50
@@ -78,7 +79,7 @@ def test_the_server_sees_the_client_or_the_edge(
     receive(servers, save_syn=save_syn)
     config = lab.files / "haproxy.conf"
     config.write_text(HAPROXY)
-    lab.start(lab.origin, [sys.executable, str(TRAFFIC), "server", "80"], [("", 80)], place=servers)
+    told.serve(lab, servers)
     haproxy = ["haproxy", "-db", "-f", str(config)]
     with sender(lab, balancers, datapath):
         lab.start(lab.edge, haproxy, [("", 8080)], place=balancers)
@@ -96,14 +97,6 @@ def test_the_server_sees_the_client_or_the_edge(
 
 def visit(lab: Lab) -> tuple[int, list[str]]:
     """Connect from random clients; answer how many the server saw right, and whom else it saw."""
-    clients = []
-    for seed, version in enumerate(VERSIONS):
-        command = [sys.executable, str(TRAFFIC), "client", EDGE[version], "8080", str(EACH)]
-        clients.append(lab.client.popen([*command, str(seed)], stdout=subprocess.PIPE))
-    right, wrong = 0, []
-    for client in clients:
-        said = json.loads(client.communicate(timeout=300)[0])
-        assert said["lost"] == []
-        right += said["right"]
-        wrong += [answer.split("saw ")[1].split()[0] for answer in said["wrong"]]
-    return right, wrong
+    found = told.visit(lab, VERSIONS, EACH, seed=0)
+    wrong = [answer.split("saw ")[1].split()[0] for each in found for answer in each["wrong_ones"]]
+    return sum(each["right"] for each in found), wrong

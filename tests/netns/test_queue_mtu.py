@@ -17,6 +17,8 @@ from tests.netns.queue_edge import running
 from tests.netns.sender import CLIENT, CLIENT6, marked
 from tests.netns.traffic import SERVER, SERVER6, balancer, capture, listen, wait_until
 
+pytestmark = pytest.mark.only_on(kernel="6.12")
+
 TIMESTAMPS = 12
 HEADERS = {4: 40, 6: 60}
 OPTION = {4: V4_LENGTH, 6: V6_LENGTH}

@@ -12,6 +12,8 @@ from tests.netns.queue_edge import running
 from tests.netns.queue_haproxy import client_of, connect, seen_by, start_haproxy
 from tests.netns.traffic import SERVER, listen, quiet, talk, wait_until
 
+pytestmark = pytest.mark.only_on(kernel="6.12")
+
 TRACKED = "connections that are not to origins are tracked, as there is table inet theirs"
 NOT_TRACKED = "connections that are not to origins are not tracked"
 

@@ -14,6 +14,8 @@ from tests.netns.queue_edge import QueueEdge, running
 from tests.netns.sender import CLIENT, CLIENT6, marked
 from tests.netns.traffic import SERVER, SERVER6, balancer, capture, listen, talk
 
+pytestmark = pytest.mark.only_on(kernel="6.12")
+
 FAMILIES = [(CLIENT, SERVER), (CLIENT6, SERVER6)]
 
 

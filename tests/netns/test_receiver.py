@@ -193,7 +193,7 @@ def test_listener_of_multipath_tcp(lab: Lab, sender: Path, receiver: Path) -> No
     with inside(receiver), lab.origin.entered():
         listener = socket.socket(proto=IPPROTO_MPTCP)
     with listener:
-        listener.settimeout(20)
+        listener.settimeout(120)
         listener.bind(SERVER)
         listener.listen()
         with balancer(lab, sender, (str(CLIENT.ip), 4321)) as sock:

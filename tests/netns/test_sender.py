@@ -132,18 +132,19 @@ def test_syn_that_linux_would_misread(
     assert marked(converse(lab, sender, receiver, client)[0], Kinds((200,), (200,)))
 
 
+def sign(sock: socket.socket, peer: tuple[str, int]) -> None:
+    """Have the connection to an IPv6 peer signed by MD5, as between BGP speakers."""
+    ip = ip_address(peer[0])
+    address = socket.AF_INET6.to_bytes(2, "little") + bytes(6) + ip.packed + bytes(4)
+    sock.setsockopt(
+        socket.IPPROTO_TCP,
+        TCP_MD5SIG,
+        address.ljust(128, b"\0") + bytes(2) + b"\3\0" + bytes(4) + b"key".ljust(80, b"\0"),
+    )
+
+
 def test_no_room_is_counted_and_the_connection_made(lab: Lab, sender: Path, servers: Path) -> None:
-    """MD5 signatures, as between BGP speakers, leave less than 20 bytes."""
-
-    def sign(sock: socket.socket, peer: tuple[str, int]) -> None:
-        ip = ip_address(peer[0])
-        address = socket.AF_INET6.to_bytes(2, "little") + bytes(6) + ip.packed + bytes(4)
-        sock.setsockopt(
-            socket.IPPROTO_TCP,
-            TCP_MD5SIG,
-            address.ljust(128, b"\0") + bytes(2) + b"\3\0" + bytes(4) + b"key".ljust(80, b"\0"),
-        )
-
+    """Signatures leave less than 20 bytes."""
     with listen(lab, servers, SERVER6) as listener:
         sign(listener, ("fd09::1", 0))
         with balancer(lab, sender, CLIENT6, family=6) as sock:

@@ -44,7 +44,7 @@ def syn_lost(lab: Lab, cable: Cable, sock: socket.socket) -> Iterator[None]:
     assert not marked(syn)
     yield
     lab.origin.run("nft", "delete table inet lost")
-    sock.settimeout(20)
+    sock.settimeout(120)
 
 
 def connected(sock: socket.socket) -> None:
@@ -164,7 +164,7 @@ def test_no_packet_of_a_late_client_exceeds_the_mtu(
             sock.settimeout(None)
             sock.sendall(bytes(sent))
             with listener.accept()[0] as conn:
-                conn.settimeout(20)
+                conn.settimeout(120)
                 assert cloud_toa.client_of(conn) == Client(ip_address(client[0]), client[1])
                 got = 0
                 while got < sent:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import cloud_toa
-from cloud_toa.demo.isolation import Namespace
 from cloud_toa.demo.lab import Lab, inside
+from cloud_toa.isolation import Namespace
 from cloud_toa.packet import FIN
 from tests.netns.conftest import receive
 from tests.netns.sender import CLIENT, counters, marked

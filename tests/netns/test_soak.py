@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """100,000 connections of random clients through HAProxy to one origin."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cloud_toa.bpf import edge, origin
-from cloud_toa.demo.lab import EDGE, Lab
+from cloud_toa.demo.lab import Lab
+from tests.netns import told
 from tests.netns.conftest import receive
 from tests.netns.traffic import wait_until
 
-TRAFFIC = Path(__file__).with_name("soak_traffic.py")
 CONNECTIONS = 100_000
 WARM_UP = 10_000
 
@@ -47,16 +44,8 @@ def objects() -> dict[str, int]:
 
 def run(lab: Lab, count: int, seed: int) -> None:
     """Half by IPv4, half by IPv6, at the same time."""
-    clients = []
-    for number, version in enumerate((4, 6)):
-        command = [
-            sys.executable, str(TRAFFIC), "client", EDGE[version], "8080", str(count // 2),
-            str(seed + number),
-        ]  # fmt: skip
-        clients.append(lab.client.popen(command, stdout=subprocess.PIPE))
-    for client in clients:
-        said = json.loads(client.communicate(timeout=1500)[0])
-        assert said == {"right": count // 2, "wrong": [], "lost": []}
+    for found in told.visit(lab, (4, 6), count // 2, seed):
+        assert (found["right"], found["wrong_ones"]) == (count // 2, [])
 
 
 @pytest.mark.slow
@@ -69,7 +58,7 @@ def test_every_address_is_right_and_nothing_stays(lab: Lab, sender: Path, server
         # The kernel's own memory of closed connections and their peers, counted below.
         host.sysctl("net.ipv4.tcp_max_tw_buckets", "0")
         host.sysctl("net.ipv4.tcp_no_metrics_save", "1")
-    lab.start(lab.origin, [sys.executable, str(TRAFFIC), "server", "80"], [("", 80)], place=servers)
+    told.serve(lab, servers)
     lab.start(lab.edge, ["haproxy", "-db", "-f", str(config)], [("", 8080)], place=sender)
 
     run(lab, WARM_UP, seed=1)

@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from cloud_toa.demo.isolation import Namespace
+from cloud_toa.isolation import Namespace
 
 _numbers = count()
 

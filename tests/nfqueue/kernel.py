@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from cloud_toa.demo.isolation import run
+from cloud_toa.isolation import run
 
 Kernel = tuple[str, ...]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from cloud_toa.demo.isolation import Namespace, run
+from cloud_toa.isolation import Namespace, run
 from cloud_toa.nfqueue import mss, rules, setup
 from cloud_toa.option import V4_LENGTH, V6_LENGTH
 from cloud_toa.origins import EVERYWHERE

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from cloud_toa.demo.isolation import Namespace
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import Namespace
 from cloud_toa.nfqueue.queue import STRIDE, Queue, parse
 from tests.nfqueue.conftest import network
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from cloud_toa.demo.isolation import run
 from cloud_toa.doctor.table import Way, choose
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import run
 from cloud_toa.nfqueue import rules
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.origins import Origins

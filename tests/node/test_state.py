@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_toa.demo.isolation import Namespace
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import Namespace
 from cloud_toa.node import state
 from cloud_toa.node.state import State, directory, running
 

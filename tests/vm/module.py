@@ -12,12 +12,15 @@ Needs gcc, make, pahole and sparse.
 import contextlib
 import shutil
 import subprocess
+import threading
+from functools import cache
 from pathlib import Path
 
 from tests.vm.machine import KERNELS, KernelUnavailableError, fetch, kernel, unpacked
 
 KMOD = Path(__file__).parents[2] / "kmod"
 _INSTALLED_AT = "/usr/src"
+_building = threading.Lock()
 
 
 def headers(root: Path) -> Path:
@@ -47,11 +50,17 @@ def fetch_headers(root: Path) -> None:
 def build(root: Path) -> tuple[Path, str]:
     """Build the module for the kernel unpacked in ``root``, with every warning and sparse.
 
-    From the source that DKMS and the Debian package get.
+    From the source that DKMS and the Debian package get. Once: machines that run may read it.
 
     Returns:
         The toa.ko, in a place of its own, and what the compilers said.
     """
+    with _building:
+        return _build(root)
+
+
+@cache
+def _build(root: Path) -> tuple[Path, str]:
     place = root.with_name(f"{root.name}-toa")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

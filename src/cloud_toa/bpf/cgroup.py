@@ -2,10 +2,12 @@
 """cgroup2: where it is mounted, and which directory a path or systemd unit means.
 
 Source: Documentation/admin-guide/cgroup-v2.rst; a cgroup's id is the inode number
-of its directory (Linux 5.5 and later, 64-bit).
+of its directory (Linux 5.5 and later, 64-bit). Delegation: systemd's CGROUP_DELEGATION.md.
 """
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from cloud_toa.errors import ToaError
 _MOUNTS = Path("/proc/self/mounts")
 _OURS = Path("/proc/self/cgroup")
 _UNITS = (".service", ".slice", ".scope")
+_POLL, _PATIENCE = 0.02, 5.0
 
 
 def root() -> Path:
@@ -60,6 +63,36 @@ def resolve(name: str) -> Path:
     raise ToaError(
         f"no cgroup {name!r}: name a directory below {top}, or a unit such as nginx.service"
     )
+
+
+def delegated() -> Path | None:
+    """Our own cgroup, if systemd leaves to us what is below it (``Delegate=``); else None."""
+    for line in _OURS.read_text().splitlines():
+        number, _, home = line.split(":", 2)
+        path = root() / home.lstrip("/")
+        with suppress(OSError):  # no such attribute
+            if number == "0" and os.getxattr(path, "trusted.delegate") == b"1":
+                return path
+    return None
+
+
+def end(path: Path) -> None:
+    """Kill whoever is in a cgroup, and remove it.
+
+    Raises:
+        ToaError: it can't be removed.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while path.exists():
+        for pid in (path / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            path.rmdir()
+        except OSError as error:  # who is killed is still in it for a moment
+            if time.monotonic() > deadline:
+                raise ToaError(f"{path} can't be removed: {error.strerror}") from None
+            time.sleep(_POLL)
 
 
 @contextmanager

@@ -24,6 +24,7 @@
 #include "edge_origins.h"
 #include "edge_packets.h"
 #include "edge_ports.h"
+#include "edge_records.h"
 
 #define SOCK_STREAM 1
 #define SOL_IP 0
@@ -33,33 +34,42 @@
 /* The kernel shows a program at most a page of an option's value. */
 #define OPTVAL_VISIBLE 4096
 
-/* Keep the client as the option that will go out. False: nothing to send. */
-static __always_inline int name_client(struct sender *sender, const struct toa_client *client)
+/* Keep the client as an option, which does not go out yet. */
+static __always_inline void keep_client(struct sender *sender, const struct toa_client *client)
 {
 	struct toa_option *option = &sender->option;
 
+	sender->without = 0;
 	option->length = 0;
+	option->port = client->port;
+	if (toa_is_v4(client)) {
+		option->kind = settings.kind_v4;
+		sender->room = TOA_V4_LEN;
+		option->ip[0] = client->ip[3];
+	} else {
+		option->kind = settings.kind_v6;
+		sender->room = TOA_V6_LEN;
+		option->ip[0] = client->ip[0];
+		option->ip[1] = client->ip[1];
+		option->ip[2] = client->ip[2];
+		option->ip[3] = client->ip[3];
+	}
+}
+
+/* Keep the client as the option that will go out. False: nothing to send. */
+static __always_inline int name_client(struct sender *sender, const struct toa_client *client)
+{
+	keep_client(sender, client);
 	if (!toa_usable_ip(client)) {
 		COUNT(unusable);
 		return 0;
 	}
 	if (!client->port) {
 		COUNT(no_port);
+		sender->without = WITHOUT_NO_PORT;
 		return 0;
 	}
-	option->port = client->port;
-	if (toa_is_v4(client)) {
-		option->kind = settings.kind_v4;
-		option->length = TOA_V4_LEN;
-		option->ip[0] = client->ip[3];
-	} else {
-		option->kind = settings.kind_v6;
-		option->length = TOA_V6_LEN;
-		option->ip[0] = client->ip[0];
-		option->ip[1] = client->ip[1];
-		option->ip[2] = client->ip[2];
-		option->ip[3] = client->ip[3];
-	}
+	sender->option.length = sender->room;
 	COUNT(clients);
 	return 1;
 }
@@ -161,6 +171,8 @@ static __always_inline int take_bind(struct sender *sender, const struct toa_cli
 	if (!toa_usable_ip(client)) {
 		/* No client's: a listener with `transparent`. Its bind() stays what it is. */
 		COUNT(wildcard);
+		keep_client(sender, client);
+		sender->without = WITHOUT_WILDCARD;
 		return 0;
 	}
 	name_client(sender, client);
@@ -229,6 +241,8 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
 	known = sender && sender->option.length;
 	if (!known) {
+		if (sender && sender->without)
+			watch(ctx, sender);
 		if (!settings.control)
 			return;
 		sender = 0;
@@ -242,6 +256,10 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		/* An entry stays, for the connection that it is meant for. */
 		if (known)
 			COUNT(elsewhere);
+		if (known && sender) {
+			sender->without = WITHOUT_ELSEWHERE;
+			watch(ctx, sender);
+		}
 		return;
 	}
 	if (!sender) {
@@ -274,6 +292,9 @@ int edge_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		connect(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		tell(ctx);
 		break;
 	}
 	return 1;

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_toa.bpf import libbpf, trie
+from cloud_toa.bpf import libbpf, records, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
@@ -27,7 +27,7 @@ DATAPATH = Datapath(
         Hook("edge_bind6", "cgroup/bind6", 9, "4.17"),
         Hook("edge_setopt", "cgroup/setsockopt", 22, "5.3"),
     ),
-    kept=("senders", "counters", "ports"),
+    kept=("senders", "counters", "ports", "records"),
     filled=("origins",),
 )
 
@@ -46,6 +46,8 @@ COUNTERS = (
     "no_memory",
     "elsewhere",
     "late",
+    "not_stored",
+    "records_lost",
 )
 """Names of ``struct counters`` in edge_maps.h, which says what each counts."""
 
@@ -76,6 +78,7 @@ def attach(cgroups: Sequence[Path], settings: EdgeSettings) -> Outcome:
                 libbpf.update(origins, _origin_key(destination), b"\1")
 
     sizes = {"ports": PORTS} if settings.control else {}
+    sizes |= {"records": records.SIZE} if settings.tell else {}
     return Attachments(DATAPATH).attach(cgroups, _pack(settings), fill, sizes)
 
 
@@ -115,6 +118,18 @@ def ports() -> mmap.mmap | None:
     return mmap.mmap(table.number, SIZE)
 
 
+def told() -> records.Records | None:
+    """What the running sender tells of connections; None where it tells nothing.
+
+    An exchange of programs keeps what was not read yet, as long as the settings' ``tell``
+    stays on.
+    """
+    ring = Attachments(DATAPATH).map("records")
+    if ring is None or libbpf.map_info(ring).max_entries != records.SIZE:
+        return None
+    return records.Records(ring)
+
+
 def _pack(settings: EdgeSettings) -> bytes:
     return bytes(
         (
@@ -123,18 +138,19 @@ def _pack(settings: EdgeSettings) -> bytes:
             settings.where,
             not settings.origins.everywhere,
             settings.control,
+            settings.tell,
         )
     )
 
 
 def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
-    v4, v6, where, listed, control = packed.ljust(5, b"\0")[:5]
+    v4, v6, where, listed, control, tell = packed.ljust(6, b"\0")[:6]
     destinations: list[Destination] = []
     if listed and origins is not None:
         destinations += map(_destination, libbpf.keys(origins, _KEY_SIZE))
     destinations.sort(key=lambda each: (each.network.version, each.network, each.port or 0))
     return EdgeSettings(
-        v4, v6, Where(where), Origins(tuple(destinations), not listed), bool(control)
+        v4, v6, Where(where), Origins(tuple(destinations), not listed), bool(control), bool(tell)
     )
 
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later OR BSD-2-Clause */
 /*
  * What the sender's programs share: settings, senders and counters;
- * edge_origins.h and edge_ports.h have the other maps.
+ * edge_origins.h, edge_ports.h and edge_records.h have the other maps.
  */
 #ifndef CLOUD_TOA_EDGE_MAPS_H
 #define CLOUD_TOA_EDGE_MAPS_H
@@ -26,7 +26,8 @@ const volatile struct {
 	__u8 where;
 	__u8 listed; /* only destinations in the map `origins` get the option */
 	__u8 control; /* clients may be named in the map `ports` */
-} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0 };
+	__u8 tell; /* connections that were not written in as said by `where` go into `records` */
+} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0, 0 };
 
 /* Whom a bind() is for. */
 #define BIND_CLIENT 1 /* transparent: it names the client */
@@ -37,8 +38,11 @@ struct sender {
 	struct toa_option option; /* as on the wire; length 0 until a client is known */
 	__u8 bind; /* BIND_* */
 	__u8 after_syn; /* a packet after the SYN has had its chance */
-	__u8 no_room; /* counted once a connection */
 	__u8 room; /* what data leaves for the option, also for one that may still come */
+	__u8 building; /* WHERE_*: the packet that has room for the option and is to be written */
+	__u8 written; /* WHERE_*: packets that carried the option, by what they are */
+	__u8 without; /* WITHOUT_*: why packets went without */
+	__u8 record; /* RECORD_*: whether this is to be told at its end */
 };
 
 struct {
@@ -64,6 +68,8 @@ struct counters {
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
 	__u64 elsewhere; /* connections of a named client to a destination that is not listed */
 	__u64 late; /* clients that were named after the SYN had left */
+	__u64 not_stored; /* packets whose option the kernel refused: another program wrote one */
+	__u64 records_lost; /* connections not told in `records`, which was full */
 };
 
 #include "counters.h"

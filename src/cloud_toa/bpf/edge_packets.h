@@ -7,6 +7,7 @@
 
 #include "edge_maps.h"
 #include "edge_ports.h"
+#include "edge_records.h"
 
 #define TCPHDR_SYN 0x02
 #define TCPOPT_EXPERIMENTAL 254
@@ -49,10 +50,13 @@ static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *s
 	COUNT(connections);
 	if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
 		return 1;
-	if (ctx->skb_len)
+	if (ctx->skb_len) {
+		sender->building = WHERE_DATA;
 		COUNT(data);
-	else
+	} else {
+		sender->building = WHERE_ACK;
 		COUNT(ack);
+	}
 	return 0;
 }
 
@@ -75,14 +79,19 @@ static __always_inline void reserve(struct bpf_sock_ops *ctx)
 		if (ctx->total_retrans > 1) {
 			if (sender->option.length)
 				COUNT(syn_without);
+			sender->without |= WITHOUT_SYN_WITHOUT;
+			/* Nobody knows whether one of those before arrived: it is not claimed. */
+			sender->written &= ~WHERE_SYN;
 			return;
 		}
 		if (linux_magic(&sender->option)) {
 			COUNT(syn_magic);
+			sender->without |= WITHOUT_SYN_MAGIC;
 			return;
 		}
 		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
 			goto no_room;
+		sender->building = WHERE_SYN;
 		COUNT(syn);
 		return;
 	}
@@ -100,15 +109,17 @@ static __always_inline void reserve(struct bpf_sock_ops *ctx)
 	sender->after_syn = 1;
 	if (ctx->skb_len) {
 		if (!(settings.where & WHERE_DATA))
-			return;
+			goto without;
 		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
 			goto no_room;
+		sender->building = WHERE_DATA;
 		COUNT(data);
 	} else {
 		if (!(settings.where & WHERE_ACK))
-			return;
+			goto without;
 		if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
 			goto no_room;
+		sender->building = WHERE_ACK;
 		COUNT(ack);
 	}
 	return;
@@ -118,26 +129,40 @@ no_room:
 		if (ctx->skb_tcp_flags & TCPHDR_SYN || !learn_late(ctx, sender))
 			return;
 	}
-	if (!sender->no_room)
+	if (!(sender->without & WITHOUT_NO_ROOM))
 		COUNT(no_room);
-	sender->no_room = 1;
+	sender->without |= WITHOUT_NO_ROOM;
+without:
+	if (sender->after_syn)
+		watch(ctx, sender);
 }
 
 static __always_inline void write(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct sender *sender;
+	long refused;
 
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender)
+	/* Another program may have room in this packet, and ours none. */
+	if (!sender || !sender->building)
 		return;
 	/* The verifier wants lengths that it can see. */
 	if (sender->option.length == TOA_V4_LEN)
-		bpf_store_hdr_opt(ctx, &sender->option, TOA_V4_LEN, 0);
+		refused = bpf_store_hdr_opt(ctx, &sender->option, TOA_V4_LEN, 0);
 	else
-		bpf_store_hdr_opt(ctx, &sender->option, TOA_V6_LEN, 0);
+		refused = bpf_store_hdr_opt(ctx, &sender->option, TOA_V6_LEN, 0);
+	if (refused) {
+		COUNT(not_stored);
+		sender->without |= WITHOUT_NOT_STORED;
+	} else {
+		sender->written |= sender->building;
+	}
+	sender->building = 0;
+	if (sender->after_syn)
+		watch(ctx, sender);
 }
 
 #endif

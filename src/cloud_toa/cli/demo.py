@@ -2,14 +2,16 @@
 """``cloud-toa demo``: the main job on real traffic, on this machine, leaving nothing behind."""
 
 import argparse
+import asyncio
 import json
 import signal
 import sys
 from types import FrameType
 
 from cloud_toa.cli.report import Subparsers
-from cloud_toa.demo.isolation import isolate
 from cloud_toa.demo.run import Result, demonstrate
+from cloud_toa.errors import ToaError
+from cloud_toa.isolation import isolate
 
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,6 +26,17 @@ def add(verbs: Subparsers) -> None:
         "with it, and print what the servers saw. Nothing of the host is changed.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON list")
+    parser.add_argument(
+        "--console",
+        action="store_true",
+        help="a cluster instead: its web console, a node and an origin, until Ctrl-C",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=7788,
+        help="of this host's loopback, where the console is (default 7788)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -31,10 +44,42 @@ def _run(arguments: argparse.Namespace) -> int:
     # A service manager's stop cleans up as Ctrl-C does.
     for number in _ENDS:
         signal.signal(number, _end)
+    if arguments.console:
+        return _show_console(arguments.port)
     isolate()
     results = list(demonstrate(_quiet if arguments.json else _say))
     print(json.dumps([_row(result) for result in results]) if arguments.json else _table(results))
     return 0 if all(result.right for result in results) else 1
+
+
+def _show_console(port: int) -> int:
+    if not 0 < port < 65536:
+        raise ToaError(f"--port {port}: write 1 to 65535")
+    try:
+        from cloud_toa.demo import console  # noqa: PLC0415  (needs the cluster's packages)
+    except ImportError as error:
+        raise ToaError(f"{error.name} is not installed: pip install 'cloud-toa[cluster]'") from None
+    isolate()
+
+    async def until_the_end() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in _ENDS:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await console.show(port, _say, _ready)
+
+    try:
+        asyncio.run(until_the_end())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    return 0
+
+
+def _ready(link: str) -> None:
+    print(
+        f"Open this once, and switch TOA on under Cluster settings, TOA; Ctrl-C ends all:\n{link}",
+        flush=True,
+    )
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

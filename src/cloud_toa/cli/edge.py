@@ -5,7 +5,7 @@ import argparse
 import json
 
 from cloud_toa.bpf import cgroup, edge
-from cloud_toa.cli import report
+from cloud_toa.cli import edge_run, edge_test, edge_top, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import EdgeSettings, Where
 from cloud_toa.networks import ANY
@@ -16,10 +16,13 @@ _DEFAULT = EdgeSettings()
 
 
 def add(verbs: Subparsers) -> None:
-    """Add ``edge attach|detach|status``."""
+    """Add ``edge run|reload|top|test|attach|detach|status``."""
     parser = verbs.add_parser("edge", help="the sender, on the load balancer's host")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
+    edge_run.add(actions)
+    edge_top.add(actions)
+    edge_test.add(actions)
     attach = actions.add_parser(
         "attach",
         help="write the option for connections of a load balancer",
@@ -100,8 +103,12 @@ def _status(arguments: argparse.Namespace) -> int:
     # Here, as other commands shall not wait for what only this one needs.
     from cloud_toa.node import status as node  # noqa: PLC0415
 
+    running = node.edge_run()
+    beside = {} if running is None else {"edge": running}
+    lines = "" if running is None else report.services_text(running) + "\n"
     if (queue := node.queue()) is not None:
-        print(json.dumps(queue) if arguments.json else report.queue_text(queue))
+        queue |= beside
+        print(json.dumps(queue) if arguments.json else lines + report.queue_text(queue))
         return 0
     status = edge.status()
     if status is None:
@@ -116,6 +123,7 @@ def _status(arguments: argparse.Namespace) -> int:
     shown = {
         "datapath": "bpf",
         **report.status(settings, status.cgroups, status.counters, status.programs),
+        **beside,
     }
-    print(json.dumps(shown) if arguments.json else report.text("edge", shown))
+    print(json.dumps(shown) if arguments.json else lines + report.text("edge", shown))
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 
 from cloud_toa import doctor, kmod
 from cloud_toa.bpf import cgroup, origin
-from cloud_toa.cli import report
+from cloud_toa.cli import origin_echo, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import OriginSettings
 from cloud_toa.doctor import ebpf, hooks
@@ -18,10 +18,11 @@ from cloud_toa.trust import Trust
 
 
 def add(verbs: Subparsers) -> None:
-    """Add ``origin attach|detach|status``."""
+    """Add ``origin attach|detach|status|echo``."""
     parser = verbs.add_parser("origin", help="the receiver, on the server's host")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
+    origin_echo.add(actions)
     attach = actions.add_parser(
         "attach",
         help="let servers see the client that a trusted edge names",

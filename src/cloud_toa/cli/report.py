@@ -146,6 +146,40 @@ def queue_text(shown: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def services_text(running: dict[str, Any]) -> str:
+    """What passes through an `edge run`, for people; bytes from clients and to them."""
+    source = running["file"] or "the command line"
+    lines = [
+        f"node: process {running['pid']}, HAProxy {running['haproxy']}, settings from {source}"
+    ]
+    if running["refused"]:
+        lines.append(f"  refused          {running['refused']}")
+    if running["services"] is None:
+        return "\n".join([*lines, "  HAProxy does not answer"])
+    head = ("service, origin", "state", "now", "in all", "failed", "bytes from", "bytes to")
+    rows: list[tuple[str, ...]] = [head]
+    for service in running["services"]:
+        rows.append(_row(service["name"], f"{service['rate']}/s", service, service["refused"]))
+        rows += [
+            _row(f"  {origin['name']}", origin["state"], origin, origin["failed"])
+            for origin in service["origins"]
+        ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, second, *numbers = (
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  " + "  ".join((first, second, *numbers)))
+    return "\n".join(lines)
+
+
+def _row(name: str, state: str, counts: dict[str, Any], failed: int) -> tuple[str, ...]:
+    numbers = (counts["connections"], counts["total"], failed)
+    size = (counts["bytes_from_clients"], counts["bytes_to_clients"])
+    return name, state, *map(str, (*numbers, *size))
+
+
 def _settings(settings: dict[str, Any]) -> list[str]:
     lines = []
     for name, value in settings.items():

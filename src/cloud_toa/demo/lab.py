@@ -25,8 +25,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from cloud_toa.bpf import cgroup
-from cloud_toa.demo.isolation import PRIVATE, Namespace
 from cloud_toa.errors import ToaError
+from cloud_toa.isolation import PRIVATE, Namespace
 
 EDGE = {4: "10.8.0.1", 6: "fd08::1"}
 """Where clients reach the edge, by IP version."""
@@ -64,18 +64,20 @@ class Lab:
                 # An address that is still being probed for duplicates can't ask for a neighbour.
                 for devices in ("all", "default"):
                     namespace.sysctl(f"net.ipv6.conf.{devices}.accept_dad", 0)
-            _join(self.client, self.edge, "10.8.0", "fd08::")
-            _join(self.origin, self.edge, "10.9.0", "fd09::")
-            self.edge.ip(
-                *(
-                    f"route add {CLIENTS[version]} via {_second(EDGE[version])}"
-                    for version in (4, 6)
-                )
-            )
             self.client.ip(
+                *_cable(self.client, "10.8.0", "fd08::"),
                 "route add default via 10.8.0.1",
                 "route add default via fd08::1",
                 *(f"route add local {CLIENTS[version]} dev lo" for version in (4, 6)),
+            )
+            self.origin.ip(*_cable(self.origin, "10.9.0", "fd09::"))
+            self.edge.ip(
+                *end_of_cable("to-client", "10.8.0.1", "fd08::1"),
+                *end_of_cable("to-origin", "10.9.0.1", "fd09::1"),
+                *(
+                    f"route add {CLIENTS[version]} via {_second(EDGE[version])}"
+                    for version in (4, 6)
+                ),
             )
             # IPv4 binds to any address of a local route; IPv6 wants to be told.
             self.client.sysctl("net.ipv6.ip_nonlocal_bind", 1)
@@ -180,16 +182,19 @@ def inside(place: Path) -> Iterator[None]:
         (cgroup.root() / home.lstrip("/") / "cgroup.procs").write_text("0")
 
 
-def _join(host: Namespace, edge: Namespace, v4: str, v6: str) -> None:
-    """A cable between a host (address 2) and the edge (address 1)."""
-    name = f"to-{host.name}"
-    host.ip(f"link add eth0 type veth peer name {name} netns {edge.name}")
-    for namespace, device, number in ((edge, name, 1), (host, "eth0", 2)):
-        namespace.ip(
-            f"address add {v4}.{number}/24 dev {device}",
-            f"address add {v6}{number}/64 dev {device} nodad",
-            f"link set {device} up",
-        )
+def _cable(host: Namespace, v4: str, v6: str) -> list[str]:
+    """Lines of ip for a cable from a host, and for this end of it (address 2)."""
+    link = f"link add eth0 type veth peer name to-{host.name} netns edge"
+    return [link, *end_of_cable("eth0", f"{v4}.2", f"{v6}2")]
+
+
+def end_of_cable(device: str, v4: str, v6: str) -> list[str]:
+    """Lines of ip for a device that is there, by its name and addresses."""
+    return [
+        f"address add {v4}/24 dev {device}",
+        f"address add {v6}/64 dev {device} nodad",
+        f"link set {device} up",
+    ]
 
 
 def _second(address: str) -> str:

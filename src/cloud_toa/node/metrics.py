@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an edge has done, as Prometheus reads it (text exposition format 0.0.4)."""
 
+import http.client
+import socket
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from cloud_toa.errors import ToaError
@@ -48,14 +52,53 @@ class _Edge(Collector):
                 )
 
 
-def serve(address: tuple[str, int], shown: Callable[[], Shown | None]) -> Callable[[], None]:
+class _Balancer(Collector):
+    """What HAProxy itself serves on a socket of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def collect(self) -> Iterable[Metric]:
+        """Its metrics as they are; without it, only that it is not there."""
+        up = GaugeMetricFamily("cloud_toa_haproxy_up", "1 where HAProxy answers")
+        try:
+            text = self._read()
+        except (OSError, http.client.HTTPException):
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from text_string_to_metric_families(text)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: HAProxy may not run yet."""
+        return []
+
+    def _read(self) -> str:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(self._path))
+            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            answer = http.client.HTTPResponse(sock)
+            answer.begin()
+            return answer.read().decode()
+
+
+def serve(
+    address: tuple[str, int], shown: Callable[[], Shown | None], haproxy: Path | None = None
+) -> Callable[[], None]:
     """Serve metrics at ``http://address/metrics`` in a thread; answer how to stop it.
+
+    ``haproxy`` is a socket with HAProxy's own, which are shown as well.
 
     Raises:
         ToaError: the address can't be had.
     """
     registry = CollectorRegistry()
     registry.register(_Edge(shown))
+    if haproxy is not None:
+        registry.register(_Balancer(haproxy))
     host, port = address
     try:
         server, thread = start_http_server(port, host, registry)

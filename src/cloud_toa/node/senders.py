@@ -4,11 +4,14 @@
 import logging
 import mmap
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
 from cloud_toa.bpf import cgroup, edge
+from cloud_toa.bpf.records import Record, Records
 from cloud_toa.doctor.table import Way
 from cloud_toa.doctor.table import choose as choose_way
 from cloud_toa.errors import ToaError
@@ -17,9 +20,13 @@ from cloud_toa.nfqueue.workers import Shared, Workers
 from cloud_toa.node.settings import RunSettings
 from cloud_toa.node.state import State
 from cloud_toa.node.surroundings import Surroundings
+from cloud_toa.origins import Origins
 from cloud_toa.ports import SIZE, PortTable
 
 _log = logging.getLogger(__name__)
+
+_LOOK = 5.0
+"""Seconds between two looks at whether the programs are still those that were attached."""
 
 
 class Sender(Protocol):
@@ -37,8 +44,21 @@ class Sender(Protocol):
     async def stop(self) -> None:
         """Take away what was set up."""
 
+    async def leave(self) -> None:
+        """Let another take over what was set up."""
+
+    def change(self, settings: RunSettings) -> None:
+        """Write the option by other settings from now on.
+
+        Raises:
+            ToaError: it can't; the former ones hold.
+        """
+
     def shown(self) -> dict[str, Any]:
         """What `edge status` shows beside the settings."""
+
+    def told(self) -> list[Record] | None:
+        """Connections told of since the last call; None where that is not known."""
 
 
 class QueueSender:
@@ -57,6 +77,7 @@ class QueueSender:
         kinds = (settings.option_type_v4, settings.option_type_v6)
         self._workers = Workers(queues, kinds, Shared(counting, table), memory)
         self._surroundings: Surroundings | None = None
+        self._way = Way.NFT
 
     async def start(self, changed: Callable[[], None]) -> None:
         """See `Sender`."""
@@ -72,19 +93,13 @@ class QueueSender:
                 )
             return
         try:
-            way = choose_way()
-            install = partial(
-                setup.install,
-                self._settings.origins,
-                self.table is not None,
-                self._settings.queues,
-                by_nft=way is Way.NFT,
-            )
+            self._way = choose_way()
+            install = self._installer(self._settings.origins)
             install()
         except BaseException:
             await self._workers.stop()
             raise
-        _log.info("rules are set up, by %s", way.value)
+        _log.info("rules are set up, by %s", self._way.value)
         self._surroundings = Surroundings(install, self._settings.origins)
         self._surroundings.start()
 
@@ -98,6 +113,30 @@ class QueueSender:
         await self._workers.drained()
         await self._workers.stop()
 
+    async def leave(self) -> None:
+        """See `Sender`. Without workers, packets pass as they are, by the rules that stay."""
+        if self._surroundings is not None:
+            await self._surroundings.stop()
+        await self._workers.stop()
+
+    def change(self, settings: RunSettings) -> None:
+        """See `Sender`. Workers live with the kinds that they were started with."""
+        for name in ("queues", "option_type_v4", "option_type_v6", "auto_setup"):
+            if getattr(settings, name) != getattr(self._settings, name):
+                raise ToaError(f"{name} can't change while the queue is at work: start anew")
+        if self._surroundings is not None:
+            self._surroundings.change(self._installer(settings.origins), settings.origins)
+        self._settings = settings
+
+    def _installer(self, origins: Origins) -> Callable[[], None]:
+        return partial(
+            setup.install,
+            origins,
+            self.table is not None,
+            self._settings.queues,
+            by_nft=self._way is Way.NFT,
+        )
+
     def shown(self) -> dict[str, Any]:
         """See `Sender`."""
         return {
@@ -106,6 +145,10 @@ class QueueSender:
                 for worker in self._workers.all
             ]
         }
+
+    def told(self) -> list[Record] | None:
+        """See `Sender`. Workers count, and do not tell."""
+        return []
 
 
 class BpfSender:
@@ -117,6 +160,8 @@ class BpfSender:
         self.cgroups = [cgroup.resolve(name) for name in settings.cgroups] or [cgroup.root()]
         self._ours = self.cgroups
         self._left = state.left_over().get("cgroups", [])
+        self._records: Records | None = None
+        self._look_again = 0.0
 
     async def start(self, changed: Callable[[], None]) -> None:
         """See `Sender`."""
@@ -142,9 +187,31 @@ class BpfSender:
             edge.detach(self._ours)
             _log.info("eBPF programs are detached")
 
+    async def leave(self) -> None:
+        """See `Sender`. The kernel holds them."""
+
+    def change(self, settings: RunSettings) -> None:
+        """See `Sender`. The programs are exchanged without a gap."""
+        if settings.auto_setup:
+            edge.attach(self.cgroups, settings.edge)
+        self._settings = settings
+        self._look_again = 0.0
+
     def shown(self) -> dict[str, Any]:
         """See `Sender`."""
         return {"cgroups": [str(path) for path in self._ours]}
+
+    def told(self) -> list[Record] | None:
+        """See `Sender`. Whether it still tells is looked at now and then."""
+        if not self._settings.tell:
+            return []
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK
+            self._records = None
+            with suppress(ToaError, OSError):
+                self._records = edge.told()
+        return None if self._records is None else self._records.read()
 
     def _leave_to_others(self) -> None:
         """What was attached by hand before, and not by a run that was killed, stays at the end."""

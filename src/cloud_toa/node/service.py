@@ -8,14 +8,15 @@ taken away at the end, in an order in which no packet waits for somebody who is 
 import asyncio
 import logging
 import os
+import shutil
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from cloud_toa.bpf import edge
+from cloud_toa import sd_notify
+from cloud_toa.bpf import cgroup, edge
 from cloud_toa.control import ControlServer
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue import setup
@@ -49,7 +50,8 @@ async def run(settings: RunSettings) -> None:
         make = QueueSender if chosen.datapath == "queue" else BpfSender
         sender: Sender = make(settings, state)
         if settings.auto_setup:
-            _remove_left_over(left, keep=sender)
+            end_balancer(left, state)
+            remove_left_over(left, keep=sender)
         elif left.get("auto_setup"):
             raise ToaError(
                 "a killed run has left here what it had set up: "
@@ -63,7 +65,7 @@ async def run(settings: RunSettings) -> None:
                 "why": chosen.why,
                 "pid": os.getpid(),
                 "auto_setup": settings.auto_setup,
-                "settings": _settings(settings),
+                "settings": shown_settings(settings),
                 **sender.shown(),
             }
 
@@ -86,9 +88,9 @@ async def run(settings: RunSettings) -> None:
             undo.push_async_callback(control.close)
             _log.info("control socket: %s", settings.sock)
         if settings.metrics is not None:
-            _serve_metrics(settings.metrics, shown, control, undo)
+            serve_metrics(settings.metrics, shown, control, undo)
         _log.info("ready")
-        _notify_systemd()
+        sd_notify.ready()
         await stop.wait()
         _log.info("stopping ...")
     _log.info("stopped")
@@ -103,15 +105,35 @@ def clean_up() -> bool:
     state = State()
     left = state.left_over()
     try:
-        found = _remove_left_over(left)
+        balancer = end_balancer(left, state)
+        found = remove_left_over(left) or balancer
         left = {}
     finally:
         state.close(left)
     return found
 
 
-def _remove_left_over(left: dict[str, Any], keep: Sender | None = None) -> bool:
-    """What will be put in place again is kept: connections under way depend on it."""
+def end_balancer(left: dict[str, Any], state: State) -> bool:
+    """End the HAProxy of a killed `edge run`, which reaches no origin without its sender.
+
+    Answers whether there was one.
+
+    Raises:
+        ToaError: it can't be ended.
+    """
+    if "edge" not in left:
+        return False
+    cgroup.end(Path(left["edge"]["cgroup"]))
+    shutil.rmtree(state.folder / "haproxy", ignore_errors=True)
+    _log.info("ended the HAProxy that a former run had left")
+    return True
+
+
+def remove_left_over(left: dict[str, Any], keep: Sender | None = None) -> bool:
+    """Remove what a killed edge has set up; answer whether there was any.
+
+    What will be put in place again is kept: connections under way depend on it.
+    """
     found = False
     if left.get("datapath") == "bpf" and left.get("auto_setup"):
         kept = keep.cgroups if isinstance(keep, BpfSender) else []
@@ -125,12 +147,14 @@ def _remove_left_over(left: dict[str, Any], keep: Sender | None = None) -> bool:
     return found
 
 
-def _serve_metrics(
+def serve_metrics(
     address: tuple[str, int],
     shown: Callable[[], dict[str, Any]],
     control: ControlServer | None,
     undo: AsyncExitStack,
+    haproxy: Path | None = None,
 ) -> None:
+    """Serve metrics until ``undo``; see `metrics.serve`."""
     # Imported only when asked for, as it takes as long as all the rest.
     from cloud_toa.node import metrics  # noqa: PLC0415
 
@@ -141,11 +165,12 @@ def _serve_metrics(
         now.setdefault("counters", status.bpf_counters() or {})
         return now | ({"control": dict(control.counters)} if control else {})
 
-    undo.callback(metrics.serve(address, read))
+    undo.callback(metrics.serve(address, read, haproxy))
     _log.info("metrics: http://%s:%d/metrics", *address)
 
 
-def _settings(settings: RunSettings) -> dict[str, Any]:
+def shown_settings(settings: RunSettings) -> dict[str, Any]:
+    """As `edge status` shows them."""
     return {
         "option_type_v4": settings.option_type_v4,
         "option_type_v6": settings.option_type_v6,
@@ -160,12 +185,3 @@ def _asked(stop: asyncio.Event, by: str) -> None:
     if not stop.is_set():
         _log.info("%s", by)
         stop.set()
-
-
-def _notify_systemd() -> None:
-    """Tell a service manager that we are ready: sd_notify(3)."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if path:
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.connect("\0" + path[1:] if path.startswith("@") else path)
-            sock.send(b"READY=1")

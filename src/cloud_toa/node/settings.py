@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from cloud_toa.config import EdgeSettings
+from cloud_toa.config import EdgeSettings, Where
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.option import check_kind
@@ -40,6 +40,9 @@ class RunSettings:
     sock: Path | None = None
     sock_group: str | None = None
     metrics: tuple[str, int] | None = None
+    where: Where = Where.SYN | Where.ACK | Where.DATA
+    tell: bool = False
+    """See `EdgeSettings`."""
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)
@@ -64,8 +67,10 @@ class RunSettings:
         return EdgeSettings(
             self.option_type_v4,
             self.option_type_v6,
-            origins=self.origins,
+            self.where,
+            self.origins,
             control=self.sock is not None,
+            tell=self.tell,
         )
 
 

@@ -37,20 +37,21 @@ class State:
     """
 
     def __init__(self) -> None:
-        self._folder = directory()
+        self.folder = directory()
+        """Where it keeps its files, root's alone."""
         try:
             self._lock = self._claim()
         except BlockingIOError:
             raise ToaError(
-                f"cloud-toa run is at work here already{_who(self._folder)}: stop that first"
+                f"cloud-toa run is at work here already{_who(self.folder)}: stop that first"
             ) from None
         except OSError as error:
-            raise ToaError(f"{self._folder}: {error.strerror}: run as root") from None
+            raise ToaError(f"{self.folder}: {error.strerror}: run as root") from None
 
     def _claim(self) -> int:
-        path = self._folder / "lock"
+        path = self.folder / "lock"
         while True:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
                 lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
@@ -65,17 +66,17 @@ class State:
 
     def left_over(self) -> dict[str, Any]:
         """What an edge that was killed wrote last; empty where there was none."""
-        return _read(self._folder)
+        return _read(self.folder)
 
     def write(self, shown: dict[str, Any]) -> None:
         """Say what runs, in one step."""
-        new = self._folder / "state.json.new"
+        new = self.folder / "state.json.new"
         new.write_text(json.dumps(shown))
-        new.replace(self._folder / "state.json")
+        new.replace(self.folder / "state.json")
 
     def counters(self, size: int) -> tuple[int, mmap.mmap]:
         """Memory for the workers' counters, zeroed, as a file descriptor and mapped."""
-        path = self._folder / "counters"
+        path = self.folder / "counters"
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.ftruncate(descriptor, size)
@@ -88,9 +89,9 @@ class State:
             os.close(self._lock)
             return
         for name in ("state.json", "state.json.new", "counters", "lock"):
-            (self._folder / name).unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # another may have begun
-            self._folder.rmdir()
+            self.folder.rmdir()
         os.close(self._lock)
 
 

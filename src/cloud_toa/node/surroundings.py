@@ -65,6 +65,17 @@ class Surroundings:
         self._changed.set()
         self._task = asyncio.create_task(self._follow())
 
+    def change(self, install: Callable[[], None], origins: Origins) -> None:
+        """Other destinations get the option from now on.
+
+        Raises:
+            ToaError: the table could not be replaced; the former one is at work.
+        """
+        install()
+        self._install, self._origins = install, origins
+        self._mtus, self._tables = {}, set()
+        self._changed.set()
+
     async def stop(self) -> None:
         """Follow no more; before our own table is removed."""
         if self._task is not None:

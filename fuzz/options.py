@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TCP header's options: the Python decoder says what the kernel's parser says."""
+
+import ctypes
+import os
+from ipaddress import ip_address
+
+from cloud_toa.option import MAX_OPTIONS, Client, Decoded, Kinds, decode, encode, plain
+
+KINDS = Kinds(v4=(254, 253), v6=(254, 253), client_ip=(28, 253))
+"""As parser.c: layouts."""
+
+
+class _Answer(ctypes.Structure):
+    _fields_ = (
+        ("ip", ctypes.c_ubyte * 16),
+        ("port", ctypes.c_ubyte * 2),
+        ("found", ctypes.c_uint32),
+        ("malformed", ctypes.c_uint64),
+        ("duplicates", ctypes.c_uint64),
+        ("unusable", ctypes.c_uint64),
+    )
+
+
+_library = ctypes.CDLL(os.environ["TOA_PARSER"])
+
+
+def kernels(options: bytes) -> Decoded:
+    """What the parser of eBPF receiver and module says."""
+    answer = _Answer()
+    _library.decode(options, len(options), ctypes.byref(answer))
+    client = None
+    if answer.found:
+        port = int.from_bytes(bytes(answer.port), "big")
+        client = Client(plain(ip_address(bytes(answer.ip))), port or None)
+    return Decoded(client, answer.malformed, answer.unusable, answer.duplicates)
+
+
+def one(data: bytes) -> None:
+    """Both read the same, and a client that was found can be written and found again."""
+    options = data[:MAX_OPTIONS]
+    decoded = decode(options, KINDS)
+    assert decoded == kernels(options), (decoded, kernels(options))
+    if decoded.client is not None and decoded.client.port is not None:
+        again = decode(encode(decoded.client), KINDS)
+        assert again == Decoded(decoded.client), again

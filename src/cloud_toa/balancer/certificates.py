@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates, keys and authorities that services name, as HAProxy is given them.
+
+It gets copies: it wants a certificate and its key in one file, and has no privilege to read
+what others than root own. They are made once all are known to be good, so that what was
+copied last is what it can be started with at any time.
+"""
+
+import os
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cloud_toa.balancer.render import (
+    authority_name,
+    certificate_files,
+    certificate_name,
+    frontends,
+    list_file,
+)
+from cloud_toa.balancer.settings import Service
+from cloud_toa.errors import ToaError
+
+Files = dict[str, bytes]
+"""What HAProxy is given, by the name that `render` has for it."""
+
+
+def put(files: Files, services: tuple[Service, ...], folder: Path) -> None:
+    """Write these to ``folder``, where root alone may read; and lists of those of a port.
+
+    Raises:
+        ToaError: they can't be written.
+    """
+    lists = (certificate_files(members, folder) for members in frontends(services))
+    listed = {list_file(found, folder): found for found in lists if len(found) > 1}
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for name, text in files.items():
+            _write(folder / name, text)
+        for name, found in listed.items():
+            _write(Path(name), "".join(f"{at}\n" for at in found).encode())
+    except OSError as error:
+        raise ToaError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def _write(path: Path, text: bytes) -> None:
+    new = path.with_name("new")
+    new.touch(mode=0o600)
+    new.write_bytes(text)
+    new.replace(path)
+
+
+def read(services: tuple[Service, ...]) -> Files:
+    """All that these services name.
+
+    Raises:
+        ToaError: a file can't be read, or is not what it is named as.
+    """
+    files = {certificate_name(*pair): _pair(*pair) for pair in pairs(services)}
+    return files | {authority_name(path): _authority(path) for path in _authorities(services)}
+
+
+def pairs(services: tuple[Service, ...]) -> Iterator[tuple[str, str | None]]:
+    """Files of certificates; with that of the key, where it is another one."""
+    for service in services:
+        for each in service.tls.certificates if service.tls else ():
+            yield each.certificate, each.key
+        for origin in service.origin:
+            tls = origin.verified
+            if tls is not None and tls.certificate:
+                yield tls.certificate, tls.key
+
+
+def _authorities(services: tuple[Service, ...]) -> Iterator[str]:
+    for service in services:
+        if service.tls is not None and service.tls.client_ca:
+            yield service.tls.client_ca
+        for origin in service.origin:
+            if origin.verified is not None and origin.verified.ca:
+                yield origin.verified.ca
+
+
+def _pair(certificate: str, key: str | None) -> bytes:
+    text = _text(certificate)
+    _has_certificate(text, certificate)
+    if key is not None:
+        text += b"\n" + _text(key)
+    if b"PRIVATE KEY-----" not in text:
+        raise ToaError(f"{key or certificate} has no key: name the file that has it as key")
+    if b"ENCRYPTED" in text:
+        raise ToaError(f"the key in {key or certificate} has a passphrase: take it off")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")  # what is too weak, HAProxy says by its own settings
+    try:
+        _load(text, context.load_cert_chain)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise ToaError(f"{key or certificate} is not the key of {certificate}") from None
+        raise ToaError(f"{certificate} with its key can't be used: {error}") from None
+    return text
+
+
+def _authority(path: str) -> bytes:
+    text = _text(path)
+    _has_certificate(text, path)
+    try:
+        _load(text, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations)
+    except ssl.SSLError as error:
+        raise ToaError(f"{path} can't be used: {error}") from None
+    return text
+
+
+def _has_certificate(text: bytes, path: str) -> None:
+    if b"-----BEGIN CERTIFICATE-----" not in text:
+        raise ToaError(f"{path} has no certificate: name a PEM file")
+
+
+def _text(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ToaError(f"{path} can't be read: {error.strerror}") from None
+
+
+def _load(text: bytes, load: Callable[[str], object]) -> None:
+    """OpenSSL reads files alone; this one is in memory, as keys are no other file's matter."""
+    with os.fdopen(os.memfd_create("certificate"), "wb") as file:
+        file.write(text)
+        file.flush()
+        load(f"/proc/self/fd/{file.fileno()}")

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What HAProxy can be told at run time to get from some settings to others. Pure.
+
+Weights, draining, maintenance, origins' numbers of connections, and the addresses of names.
+All else takes a reload: that is whenever the configuration without these differs. So does a
+service's number of connections: told to raise one that is reached, HAProxy 2.6.12 locks up.
+
+Source: HAProxy 2.6, management guide, section 9.3.
+"""
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from cloud_toa.balancer.render import (
+    Addresses,
+    address_of,
+    frontends,
+    is_mapped,
+    is_out,
+    weight_of,
+)
+from cloud_toa.balancer.settings import Origin, Service
+
+
+def without(services: tuple[Service, ...]) -> tuple[Service, ...]:
+    """The same services with nothing in them that can be told at run time."""
+    return tuple(
+        replace(
+            service,
+            origin=tuple(
+                replace(origin, weight=1, state="active", max_connections=None)
+                for origin in service.origin
+            ),
+        )
+        for service in services
+    )
+
+
+def commands(
+    services: tuple[Service, ...],
+    before: tuple[Service, ...],
+    addresses: Addresses,
+    addresses_before: Addresses,
+    *,
+    ipv6: bool,
+) -> list[str]:
+    """Commands of the runtime API; of services that differ in nothing else.
+
+    Args:
+        services: what is wanted.
+        before: what there is.
+        addresses: where names lead now.
+        addresses_before: where they led before.
+        ipv6: as in `render.configuration`.
+    """
+    found: list[str] = []
+    for members, former in zip(frontends(services), frontends(before), strict=True):
+        mapped = is_mapped(members, ipv6=ipv6)
+        for new, old in zip(members, former, strict=True):
+            for origin, was in zip(new.origin, old.origin, strict=True):
+                server = f"{new.name}/{origin.name}"
+                found += _server(server, origin, was)
+                found += _place(server, origin, was, addresses, addresses_before, mapped=mapped)
+    return found
+
+
+def _server(server: str, origin: Origin, former: Origin) -> Iterator[str]:
+    if weight_of(origin) != weight_of(former):
+        yield f"set server {server} weight {weight_of(origin)}"
+    if origin.max_connections != former.max_connections:
+        yield f"set maxconn server {server} {origin.max_connections or 0}"
+
+
+def _place(
+    server: str,
+    origin: Origin,
+    former: Origin,
+    addresses: Addresses,
+    addresses_before: Addresses,
+    *,
+    mapped: bool,
+) -> Iterator[str]:
+    new, old = address_of(origin, addresses), address_of(former, addresses_before)
+    if new is not None and new != old:
+        text = f"::ffff:{new}" if mapped and new.version == 4 else f"{new}"
+        yield f"set server {server} addr {text}"
+    out = is_out(origin, addresses)
+    if out != is_out(former, addresses_before):
+        yield f"set server {server} state {'maint' if out else 'ready'}"

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an edge serves, as it is in force: HAProxy and the sender by the same settings.
+
+Settings are applied whole or not at all: they are checked, by HAProxy too, and only then
+does anything change. What can be changed in the running HAProxy is; else it is reloaded,
+with connections going on. The sender knows new origins before HAProxy does, and forgets
+former ones after it.
+"""
+
+import logging
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+
+from cloud_toa.balancer import certificates, changes, expiry, open_files, ports, render
+from cloud_toa.balancer.pipes import check_access_log
+from cloud_toa.balancer.process import Balancer, Places
+from cloud_toa.balancer.render import Addresses
+from cloud_toa.balancer.settings import Service
+from cloud_toa.bpf import cgroup
+from cloud_toa.errors import ToaError
+from cloud_toa.node import edge_sender
+from cloud_toa.node.choice import Chosen
+from cloud_toa.node.edge_file import EdgeFile
+from cloud_toa.node.names import Names, names
+from cloud_toa.node.senders import BpfSender, QueueSender, Sender
+from cloud_toa.node.settings import RunSettings
+from cloud_toa.node.state import State
+from cloud_toa.origins import Origins
+
+_log = logging.getLogger(__name__)
+
+_FIXED = (
+    *("toa.datapath", "toa.auto_setup", "toa.min_queue_id", "toa.max_queue_id"),
+    *("haproxy.program", "metrics"),
+)
+"""Keys whose values hold from start to end."""
+
+
+class FixedError(ToaError):
+    """All is as it should be, but for a value that holds from start to end."""
+
+
+class Services:
+    """Services that are served; not before `start`.
+
+    Args:
+        file: the settings to begin with.
+        chosen: the datapath.
+        state: where files are kept.
+    """
+
+    def __init__(self, file: EdgeFile, chosen: Chosen, state: State) -> None:
+        self.file = file
+        self.drained = False
+        """Whether new connections are refused; those that are there go on."""
+        self._chosen = chosen
+        self._ipv6 = Path("/proc/net/if_inet6").exists()
+        self._open_files = open_files.most()
+        self._names = Names()
+        self._files: certificates.Files = {}
+        folder = state.folder / "haproxy"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.cgroup = _home(state)
+        self.cgroup.mkdir(exist_ok=True)
+        self.balancer = Balancer(
+            file.haproxy.program,
+            Places(folder),
+            self.cgroup,
+            edge_sender.CAPABILITIES[chosen.datapath],
+        )
+        make = QueueSender if chosen.datapath == "queue" else BpfSender
+        self._sent = self.sender_settings(file)
+        self.sender: Sender = make(self._sent, state)
+
+    async def prepare(self) -> bool:
+        """See that these settings can be in force; answer whether HAProxy runs already.
+
+        Raises:
+            ToaError: they can't; nothing was changed.
+        """
+        check_access_log(self.file.access_log.file)
+        await self._names.look_up(names(self.file.service))
+        self._files = self._put_files(self.file)
+        await self.balancer.check(self.configuration())
+        if await self.balancer.adopt():
+            assert self.balancer.master is not None
+            # It may have been started with another limit, which it keeps.
+            self._open_files = min(self._open_files, open_files.of(self.balancer.master))
+            return True
+        ports.check(listen for service in self.file.service for listen in service.addresses)
+        return False
+
+    async def start(self, *, adopted: bool) -> None:
+        """Serve, once the sender is at work.
+
+        Raises:
+            ToaError: see `Balancer.start` and `Sender.change`.
+        """
+        self._send(self.sender_settings(self.file))
+        for service in self.file.service:
+            if self._chosen.datapath == "queue" and service.toa and render.cross_family(service):
+                _log.warning(
+                    "service %s has no TOA: by the queue, its listeners and origins must be of "
+                    "one IP version, and addresses",
+                    service.name,
+                )
+        if adopted:
+            await self.balancer.reload(self.configuration())
+            _log.info("took over HAProxy, process %s", self.balancer.master)
+        else:
+            await self.balancer.start(self.configuration())
+            _log.info("HAProxy is process %s", self.balancer.master)
+
+    def leave(self) -> None:
+        """Remove HAProxy's cgroup and files, unless it is there; after the sender's end."""
+        with suppress(OSError):  # a cgroup with somebody in it can't be removed
+            self.cgroup.rmdir()
+            shutil.rmtree(self.balancer.places.folder, ignore_errors=True)
+
+    async def start_again(self) -> None:
+        """After HAProxy has ended by itself.
+
+        Raises:
+            ToaError: see `Balancer.start`.
+        """
+        await self.balancer.start(self.configuration())
+
+    async def apply(self, new: EdgeFile) -> str:
+        """Have these settings instead; answer how HAProxy was brought there.
+
+        Raises:
+            ToaError: they can't be; nothing was changed.
+            FixedError: they can only be by a new start.
+        """
+        old, before = self.file, self._names.addresses
+        check_access_log(new.access_log.file)
+        await self._names.look_up(names(new.service))
+        try:
+            files = self._put_files(new)
+            await self.balancer.check(self.configuration(new))
+            self._check_ports(new)
+            for key in _FIXED:
+                if attrgetter(key)(new) != attrgetter(key)(old):
+                    raise FixedError(f"{key} can't change while the edge runs: start it anew")
+            self._send(self.sender_settings(new, edge_sender.destinations(old, before)))
+            done = await self._change_balancer(new, before, files)
+        except ToaError:
+            self._names.addresses = before
+            self._send(self.sender_settings(old))
+            raise
+        self._send(self.sender_settings(new))
+        self.file = new
+        self.warn()
+        return done
+
+    async def drain(self, drained: bool) -> None:
+        """Refuse new connections, or take them again; those that are there go on.
+
+        A disabled frontend of HAProxy lets go of its ports, so that clients are refused at once
+        and what is in front of this host tries another one. It stays so in the configuration:
+        a worker that began without a frontend can't have it, and is reloaded.
+
+        Raises:
+            ToaError: HAProxy can't have its ports back; nothing was changed.
+        """
+        if drained == self.drained:
+            return
+        names = map(render.frontend_name, render.frontends(self.file.service))
+        verb = "disable" if drained else "enable"
+        configuration = self.configuration(drained=drained)
+        try:
+            await self.balancer.tell([f"{verb} frontend {name}" for name in names])
+            self.balancer.keep(configuration)
+        except ToaError:
+            await self.balancer.reload(configuration)
+        # Not before: others ask meanwhile, and believe it.
+        self.drained = drained
+        _log.info("new connections are %s", "refused: drained" if drained else "taken again")
+
+    async def look_up_names(self) -> bool:
+        """Follow origins whose names lead elsewhere now; answer whether some do.
+
+        Raises:
+            ToaError: HAProxy or the sender can't be told; nothing was changed.
+        """
+        before = self._names.addresses
+        await self._names.look_up(names(self.file.service))
+        if self._names.addresses == before:
+            return False
+        former = edge_sender.destinations(self.file, before)
+        try:
+            self._send(self.sender_settings(self.file, former))
+            await self._change_balancer(self.file, before, self._files)
+        except ToaError:
+            self._names.addresses = before
+            raise
+        finally:
+            self._send(self.sender_settings(self.file))
+        return True
+
+    @property
+    def balancer_processes(self) -> list[int]:
+        """Of HAProxy, all that there are."""
+        return list(map(int, (self.cgroup / "cgroup.procs").read_text().split()))
+
+    def sender_settings(self, file: EdgeFile, beside: Origins | None = None) -> RunSettings:
+        """The sender's; with the destinations ``beside`` as well."""
+        settings = edge_sender.settings(file, self._chosen, self.cgroup, self._names.addresses)
+        if beside is None:
+            return settings
+        both = settings.origins.destinations + beside.destinations
+        return replace(settings, origins=Origins(tuple(dict.fromkeys(both))))
+
+    def configuration(self, file: EdgeFile | None = None, *, drained: bool | None = None) -> str:
+        """HAProxy's; of the settings in force, or of others."""
+        file = file or self.file
+        return self._render(file, file.service, self._names.addresses, drained)
+
+    def _render(
+        self,
+        file: EdgeFile,
+        services: tuple[Service, ...],
+        addresses: Addresses,
+        drained: bool | None = None,
+    ) -> str:
+        places, datapath = self.balancer.places, self._chosen.datapath
+        settings = render.Global(
+            open_files.connections(file.haproxy.max_connections, self._open_files, file.service),
+            file.haproxy.threads,
+            file.haproxy.old_connections,
+            places.runtime,
+            places.metrics,
+            places.certificates,
+            file.access_log.file is not None,
+            file.access_log.syslog,
+        )
+        return render.configuration(
+            services, settings, addresses,
+            lambda service, origin: edge_sender.is_transparent(
+                file, datapath, service, origin, addresses
+            ),
+            partial(edge_sender.toa, file, datapath),
+            ipv6=self._ipv6, drained=self.drained if drained is None else drained,
+        )  # fmt: skip
+
+    async def _change_balancer(
+        self, new: EdgeFile, before: Addresses, files: certificates.Files
+    ) -> str:
+        """Bring HAProxy there; answer how."""
+        old, text = self.file, self.configuration(new)
+        fixed = [self._render(file, changes.without(file.service), {}) for file in (old, new)]
+        if fixed[0] == fixed[1] and files == self._files:
+            commands = changes.commands(
+                new.service, old.service, self._names.addresses, before, ipv6=self._ipv6
+            )  # fmt: skip
+            try:
+                await self.balancer.tell(commands)
+            except ToaError as error:
+                _log.warning("%s: it is reloaded instead", error)
+            else:
+                self.balancer.keep(text)
+                return f"without a reload: {'; '.join(commands) or 'nothing for HAProxy'}"
+        await self.balancer.reload(text)
+        self._files = files
+        return "by a reload of HAProxy, connections go on"
+
+    def _put_files(self, file: EdgeFile) -> certificates.Files:
+        files = certificates.read(file.service)
+        if file.access_log.is_on:
+            toa = partial(edge_sender.toa, file, self._chosen.datapath)
+            files |= render.log_maps(file.service, toa)
+        certificates.put(files, file.service, self.balancer.places.certificates)
+        return files
+
+    def warn(self) -> None:
+        """Of certificates that have expired, or will soon; and of too few connections."""
+        asked, services = self.file.haproxy.max_connections, self.file.service
+        for line in (
+            *expiry.warnings(services, datetime.now(UTC)),
+            *open_files.warnings(asked, self._open_files, services),
+        ):
+            _log.warning("%s", line)
+
+    def _check_ports(self, new: EdgeFile) -> None:
+        ours = [listen for service in self.file.service for listen in service.addresses]
+        ports.check(
+            listen
+            for service in new.service
+            for listen in service.addresses
+            if not any(listen.overlaps(other) for other in ours)
+        )
+
+    def _send(self, settings: RunSettings) -> None:
+        """Have the sender write by these, unless it does."""
+        if settings != self._sent:
+            self.sender.change(settings)
+            self._sent = settings
+
+
+def _home(state: State) -> Path:
+    """HAProxy's cgroup: the one that a killed node has left, else a new one.
+
+    Where a unit has ``Delegate=``, it is below the unit's, whose limits hold for it.
+    """
+    former = state.left_over().get("edge", {}).get("cgroup")
+    if former is not None and Path(former).is_dir():
+        return Path(former)
+    above = cgroup.delegated() or cgroup.root()
+    return above / f"cloud-toa-haproxy-{state.folder.name}"

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Access logs that are no files: standard output, a pipe, nothing at all."""
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloud_toa.demo.lab import Lab
+from tests.netns.edge_node import running, write
+from tests.netns.edge_services import FIRST, is_seen, service, start_origin, visit
+from tests.netns.logged import PATIENCE
+
+pytestmark = pytest.mark.one_kernel
+
+
+def settings(file: str | Path) -> str:
+    return service("web", 8080) + f'[access_log]\nfile = "{file}"\n'
+
+
+def test_standard_output(lab: Lab, receiver: Path) -> None:
+    start_origin(lab, receiver, "web", FIRST)
+    path = write(lab, settings("/dev/stdout"))
+    with running(lab, "--config", str(path), stdout=subprocess.PIPE) as node:
+        out = node.process.stdout
+        assert out is not None
+        with out:
+            for _ in range(2):
+                said = visit(lab, 8080)
+                assert is_seen(said)
+                line = json.loads(out.readline())
+                assert (line["client"], int(line["client_port"])) == tuple(said["own"])
+        assert "access log" not in node.log
+
+
+def test_standard_output_that_can_t_be_opened(lab: Lab) -> None:
+    """As the journal's, which is a socket."""
+    path = write(lab, settings("/dev/stdout"))
+    own, other = socket.socketpair()
+    with own, other:
+        ours = [sys.executable, "-m", "cloud_toa", "edge", "run", "--config", str(path)]
+        process = lab.edge.popen(ours, stdout=other.fileno(), stderr=subprocess.PIPE)
+        said = process.communicate()[1].decode()
+    assert process.returncode == 2
+    assert "access_log.file /dev/stdout is a socket, which can't be opened" in said
+
+
+def test_a_pipe_and_nothing(lab: Lab, receiver: Path) -> None:
+    """That nobody reads a pipe costs lines, and nothing else."""
+    start_origin(lab, receiver, "web", FIRST)
+    fifo = lab.files / "lines"
+    os.mkfifo(fifo)
+    path = write(lab, settings(fifo))
+    with running(lab, "--config", str(path)) as node:
+        assert is_seen(visit(lab, 8080))
+        node.until(f"access log {fifo}: nobody reads it: connections are not logged")
+        assert is_seen(visit(lab, 8080))
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            port = visit(lab, 8080)["own"][1]
+            ports: list[int] = []
+            while port not in ports:
+                assert select.select([reader], [], [], PATIENCE)[0]
+                lines = os.read(reader, 1 << 16).splitlines()
+                ports += (int(json.loads(line)["client_port"]) for line in lines)
+        finally:
+            os.close(reader)
+        write(lab, settings("/dev/null"))
+        node.until("applied")
+        assert is_seen(visit(lab, 8080))
+        write(lab, settings(lab.files))
+        assert "is a folder: name a file in it" in node.until("not applied")
+        assert is_seen(visit(lab, 8080))

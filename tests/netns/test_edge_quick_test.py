@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cloud-toa edge test`` and ``cloud-toa origin echo``: an operator's first question."""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cloud_toa.demo.lab import Lab
+from tests.netns.edge_node import PORT, EdgeNode, running, write
+from tests.netns.test_edge_run import ONE
+from tests.netns.traffic import SERVER
+
+EVERYWHERE = ONE.replace("10.8.0.1", "0.0.0.0").replace("fd08::1", "::")
+SIX = ONE.replace('"10.8.0.1:8080", ', "")
+
+
+def echo(lab: Lab, place: Path) -> None:
+    command = [sys.executable, "-m", "cloud_toa", "origin", "echo", "--listen", str(SERVER[1])]
+    lab.start(lab.origin, command, [("::", SERVER[1])], place=place)
+
+
+def ask(node: EdgeNode, *options: str) -> tuple[int, dict[str, object]]:
+    said = node.command("edge", "test", "web", "--json", *options)
+    assert said.stdout, said.stderr
+    return said.returncode, json.loads(said.stdout)
+
+
+@pytest.mark.one_kernel
+@pytest.mark.parametrize("text", [ONE, EVERYWHERE, SIX], ids=["address", "everywhere", "six"])
+def test_the_origin_sees_the_client(lab: Lab, receiver: Path, text: str) -> None:
+    echo(lab, receiver)
+    with running(lab, "--config", str(write(lab, text))) as node:
+        code, shown = ask(node)
+        assert code == 0, shown
+        assert shown["option_in"] == ["SYN", "ACK", "data"]
+        assert shown["origin"] == f"{SERVER[0]}:{SERVER[1]}"
+        seen = shown["origin_saw"]
+        assert isinstance(seen, dict)
+        assert seen["client"] == shown["client"]
+        assert "toa-test" not in lab.edge.run("ip", "link")
+        if text == ONE:
+            code, shown = ask(node, "--client", "198.51.100.9")
+            assert code == 0, shown
+            assert str(shown["client"]).startswith("198.51.100.9:")
+            said = node.command("edge", "test", "web").stdout
+            assert f"  option sent to {SERVER[0]}:{SERVER[1]} in: SYN, ACK, data\n" in said
+            assert "; TOA named 203.0.113.77:" in said
+
+
+@contextmanager
+def busy(lab: Lab) -> Iterator[None]:
+    """Packets of others pass all the time."""
+    end = threading.Event()
+
+    def send() -> None:
+        while not end.wait(0.01):
+            sock.sendto(b"another's", ("10.8.0.1", 9))
+
+    with lab.client.entered():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender = threading.Thread(target=send)
+    sender.start()
+    yield
+    end.set()
+    sender.join()
+    sock.close()
+
+
+@pytest.mark.one_kernel
+def test_it_ends_where_it_is_never_quiet(lab: Lab, receiver: Path) -> None:
+    echo(lab, receiver)
+    with running(lab, "--config", str(write(lab, ONE))) as node, busy(lab):
+        code, shown = ask(node)
+        assert (code, shown["option_in"]) == (0, ["SYN", "ACK", "data"])
+
+
+@pytest.mark.one_kernel
+def test_what_can_be_wrong(lab: Lab, servers: Path) -> None:
+    """No receiver, an origin that is not there, TOA switched off, and questions amiss."""
+    path = write(lab, ONE)
+    with running(lab, "--config", str(path)) as node:
+        code, shown = ask(node)
+        assert code == 1
+        assert shown["trouble"] == "closed without an answer: is the origin there?"
+        echo(lab, servers)
+        code, shown = ask(node)
+        assert code == 1
+        assert isinstance(shown["origin_saw"], dict)
+        assert "client" not in shown["origin_saw"]
+        write(lab, ONE + "toa = false\n")
+        node.until("applied")
+        code, shown = ask(node)
+        assert (code, shown["option_in"]) == (1, [])
+        for words, why in (
+            (["other"], "no service 'other': there is web"),
+            (["web", "--client", "nobody"], "--client 'nobody' is not an IP address"),
+            (["web", "--client", "::1"], f"can't connect to 10.8.0.1:{PORT}: give an IPv4 client"),
+        ):
+            said = node.command("edge", "test", *words)
+            assert said.returncode == 2
+            assert why in said.stderr
+    said = node.command("edge", "test", "web")
+    assert "no 'cloud-toa edge run' is at work here" in said.stderr

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""edge_sender.py: what the access log says by the settings, and from where HAProxy connects."""
+
+import pytest
+
+from cloud_toa.balancer.log_line import Toa
+from cloud_toa.node import edge_file, edge_sender
+
+FILE = """
+%s
+[[service]]
+name = "web"
+listen = ["192.0.2.1:80"]
+%s
+[[service.origin]]
+address = "192.0.2.7"
+port = 80
+%s
+"""
+LOG = '[access_log]\nfile = "/var/log/edge.log"\n'
+
+
+@pytest.mark.parametrize(
+    ("datapath", "top", "service", "origin", "expected"),
+    [
+        ("bpf", "", "", "", Toa("syn,ack,data")),
+        ("bpf", '[toa]\nwhere = ["data", "syn"]', "", "", Toa("syn,data")),
+        ("queue", "", "", "", Toa("queue")),
+        ("queue", "", 'proxy_from = ["192.0.2.9"]', "", Toa("-", "ip_versions")),
+        ("bpf", "", 'proxy_from = ["192.0.2.9"]', "", Toa("syn,ack,data")),
+        ("bpf", "[toa]\nenabled = false", "", "", Toa("-", "off")),
+        ("bpf", "", "toa = false", "", Toa("-", "off_service")),
+        ("bpf", "", "toa = false", "toa = true", Toa("syn,ack,data")),
+        ("bpf", "", "", "toa = false", Toa("-", "off_origin")),
+        ("queue", "", "", 'proxy = "v2"', Toa("-", "proxy")),
+        ("bpf", "[toa]\nenabled = false", "", 'proxy = "v1"', Toa("-", "proxy")),
+        ("bpf", "[toa]\nauto_setup = false", "", "", Toa("unknown", "by_hand")),
+        ("queue", "[toa]\nauto_setup = false", "toa = false", "", Toa("-", "off_service")),
+    ],
+)
+def test_what_is_said(datapath: str, top: str, service: str, origin: str, expected: Toa) -> None:
+    file = edge_file.parse(FILE % (top + "\n" + LOG, service, origin), "edge.toml")
+    (only,) = file.service
+    assert edge_sender.toa(file, datapath, only, only.origin[0]) == expected
+    # From the client's address where it is said that the origin is told, and nowhere else.
+    transparent = edge_sender.is_transparent(file, datapath, only, only.origin[0], {})
+    assert transparent == (expected.where != "-")
+
+
+def test_without_a_log_the_sender_alone_decides() -> None:
+    file = edge_file.parse(FILE % ("", "toa = false", ""), "edge.toml")
+    (only,) = file.service
+    assert edge_sender.is_transparent(file, "bpf", only, only.origin[0], {})
