@@ -20,7 +20,11 @@ def add(actions: Subparsers) -> None:
         "option and, where the origin is 'cloud-toa origin echo', whom it saw.",
     )
     test.add_argument("service", metavar="SERVICE", help="its name")
-    test.add_argument("--client", metavar="IP", help="the client's address (default: of no one)")
+    test.add_argument(
+        "--client",
+        metavar="IP",
+        help="the client's address (default: 203.0.113.77 or 2001:db8::7077, which are nobody's)",
+    )
     test.add_argument("--json", action="store_true", help="print one JSON object")
     test.set_defaults(run=_run)
 
