@@ -93,10 +93,21 @@ def _words(text: str) -> list[str]:
     return text.split(",")
 
 
+_MORE = 128 << 20
+"""Bytes of the kernel's that a flood may take: were each SYN kept, with some 300 bytes, a flood of
+100,000 a second would take more within five seconds."""
+
+
 def is_wrong(row: figures.Row) -> bool:
     """Whether something was not as it should be, or could not be tried."""
-    served = row["right"] + row["without"]
-    return bool(row["false"] or row["missing"] or row["clients"] > 2 * served)
+    # A SYN cookie keeps no SYN, and anybody may be without TOA there.
+    without = row["without"] if row["receiver"] != "saved-syn" else 0
+    return bool(row["false"] or row["missing"] or row["failed"] or without or _grown(row) > _MORE)
+
+
+def _grown(row: figures.Row) -> int:
+    """Bytes that the kernel has taken during it."""
+    return int(row["most"]["slab"] - row["before"]["slab"]) if row["before"] else 0
 
 
 def share(row: figures.Row) -> float:
@@ -204,7 +215,8 @@ def faults(rows: Sequence[figures.Row]) -> list[str]:
     """What was wrong, and whom servers saw."""
     return [
         f"{row['what']}: {row['false']} false ({', '.join(row['false_ones'])}), "
-        f"{row['missing']} never heard, {row['failed']} of {row['clients']} clients failed"
+        f"{row['missing']} never heard, of {row['clients']} clients {row['failed']} failed and "
+        f"{row['without']} were without TOA, {_grown(row)} bytes more in the kernel"
         for row in rows
         if is_wrong(row)
     ]

@@ -50,7 +50,7 @@ CASES = {
         impossible={"queue": "Linux has its cookies by both addresses: one for each client"},
     ),
     "mptcp": Case(
-        "MPTCP server",
+        "MPTCP server, TCP edge",
         serve=("mptcp",),
         impossible={"saved-syn": "Linux keeps no SYN for MPTCP sockets"},
     ),

@@ -32,6 +32,7 @@ _FIRST = 20_000
 _NAT_PORTS = 65_536 - 1024
 """From 1024 on: nf_nat_core.c, for a port that is not below 1024."""
 _PATIENCE = 4.0
+_NO_PORTS = "EADDRNOTAVAIL"
 _FEW = 2000
 """So many more are tried as NAT has ports, for it gives up before it has tried every port."""
 
@@ -243,6 +244,13 @@ def faults(rows: Sequence[figures.Row]) -> list[str]:
                 for key in ("other_port", "other_origin", "other_edge", "wider")
                 if row[key] != wanted
             ]
+            if row["one_more"] != _NO_PORTS:
+                found.append(f"{row['what']}: full, and {row['one_more']} instead of {_NO_PORTS}")
+        # Named, and nothing begun.
+        if row["way"] == "bpf" and set(row["counted"]) != {"clients"}:
+            found.append(f"{row['what']}: counted {row['counted']} where ports had run out")
+        if row["way"] == "haproxy" and not any("no free ports" in line for line in row["says"]):
+            found.append(f"{row['what']}: says {row['says']}")
     return found
 
 

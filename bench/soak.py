@@ -9,7 +9,7 @@ counted, which is the reason where TOA is missing.
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import product
 
@@ -30,7 +30,9 @@ from cloud_toa.errors import ToaError
 _WORDS = """
 Random clients, half IPv4 and half IPv6, through unmodified load balancers; each says inside the
 connection who it is, and the server compares. *Without TOA*: the server saw the edge's address.
-*Wrong*: anybody else's. *Why*: what sender and receiver counted beside the usual. *The kernel
+*Wrong*: anybody else's. *Why*: what sender and receiver counted beside the usual, if any were
+without TOA, and how some failed. toa.ko's *absent* counts clients' connections to the edge as well,
+as it serves the whole machine. *The kernel
 counted*: that what makes it hard happened, on edge and origin.
 
 "As it is" is through HAProxy, nginx and edge run, each a third; with the sender by eBPF, edge run
@@ -47,7 +49,7 @@ def _share(row: Row) -> str:
     return f"{100 * row['without'] / row['connections']:.3g} %"
 
 
-def _listed(counters: paths.Counters) -> str:
+def _listed(counters: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counters.items()) or "–"
 
 
@@ -56,7 +58,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "wrong": lambda row: f"{row['wrong']:,}",
     "failed": lambda row: f"{row['failed']:,}",
     "without TOA": _share,
-    "why": lambda row: _listed(row["reasons"]),
+    "why": lambda row: _listed({**row["reasons"], **row["failures"]}),
     "the kernel counted": lambda row: _listed(row["counted"]),
     "connections/s": lambda row: f"{row['rate']:,.0f}",
 }
@@ -179,9 +181,10 @@ EXPERIMENT = Experiment(
         label=lambda row: f"{100 * row['right'] / row['connections']:.4g} %",
     ),
     faults=lambda rows: [
-        f"{row['what']}: {row['wrong']} wrong: {row['wrong_ones'][:3]}"
+        f"{row['what']}: {row['wrong']} wrong: {row['wrong_ones'][:3]}, {row['failed']} failed: "
+        f"{_listed(row['failures'])}"
         for row in rows
-        if row["wrong"]
+        if row["wrong"] or row["failed"]
     ],
     arguments=arguments,
 )

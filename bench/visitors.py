@@ -152,11 +152,12 @@ class _Visitor:
             self._fail(error, begun)
             return
         self._end(sock)
-        if not self._took:
-            print("begun", flush=True)
-        self._took.append(time.monotonic() - begun)
         found = self._outcome
         words = answer.decode().split()
+        if words:
+            if not self._took:
+                print("begun", flush=True)
+            self._took.append(time.monotonic() - begun)
         if words == ["right"]:
             found.right += 1
         elif words[:1] == ["saw"] and self._of_edge(words[1:], said.decode().split()):

@@ -15,7 +15,7 @@
 
 #include "toa.h"
 
-#define TOA_TRUST_MAX 512 /* networks; a parameter holds a page of text at most */
+#define TOA_TRUST_MAX 512 /* networks; and no more text than a page holds */
 #define TOA_ANY "any"
 #define TOA_SEPARATORS ", \t\n"
 

@@ -47,6 +47,30 @@ static void toa_warn_of_nobody(const struct toa_settings *settings)
 /* Parameters are told apart by the layout of their kinds; this is the one that has none. */
 #define TOA_TRUST 0
 
+static int toa_show_trust(char *buffer, const struct toa_settings *settings);
+
+/*
+ * What is longer than a page reaches a parameter in pieces of one, as if each were all, and
+ * can't be read again whole.
+ */
+static int toa_fits_page(const char *value, const struct toa_settings *settings)
+{
+	char *shown;
+	int length;
+
+	if (strlen(value) >= PAGE_SIZE)
+		return toa_refuse("trust", "", "is longer than a page");
+	shown = kmalloc(PAGE_SIZE, GFP_KERNEL);
+	if (!shown)
+		return -ENOMEM;
+	length = toa_show_trust(shown, settings);
+	kfree(shown);
+	/* Its end of line and the string's end come behind it. */
+	if (length > PAGE_SIZE - 2)
+		return toa_refuse("trust", "", "is longer than a page where it is shown");
+	return 0;
+}
+
 static int toa_set(const char *value, const struct kernel_param *parameter)
 {
 	struct toa_settings *old = toa_settings_held(), *new = NULL;
@@ -59,7 +83,7 @@ static int toa_set(const char *value, const struct kernel_param *parameter)
 		goto out;
 	*new = *old;
 	if (layout == TOA_TRUST)
-		error = toa_read_trust(list, new);
+		error = toa_read_trust(list, new) ?: toa_fits_page(value, new);
 	else
 		error = toa_read_kinds(parameter->name, list, layout, new);
 	if (error)

@@ -29,6 +29,10 @@
 #include "stats.h"
 #include "toa.h"
 
+#ifdef CONFIG_PREEMPT_RT
+#error "toa.ko takes memory where handlers of probes must not sleep: not for PREEMPT_RT kernels"
+#endif
+
 #define ARGUMENT(regs, number) ((void *)regs_get_kernel_argument(regs, number))
 
 /* Of a packet that may complete a connection, until it is known whether it does. */

@@ -44,6 +44,13 @@ def test_without_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         kmod.attach(SETTINGS)
 
 
+def test_a_list_that_the_kernel_would_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kmod, "SYS", tmp_path / "toa")
+    many = OriginSettings(Trust.parse([f"192.0.{each >> 8}.{each & 255}" for each in range(290)]))
+    with pytest.raises(ToaError, match=r"trust is \d+ bytes as text, and toa.ko takes 4096"):
+        kmod.attach(many)
+
+
 def test_without_kmod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kmod, "SYS", tmp_path / "toa")
     monkeypatch.setenv("PATH", str(tmp_path))

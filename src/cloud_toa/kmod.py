@@ -5,6 +5,7 @@ What the module does is told in ``kmod/toa.c``; its parameters, in ``kmod/README
 It serves the whole host, every network namespace, and has no cgroups.
 """
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ SYS = Path("/sys/module") / NAME
 STATS = Path("/proc/net/toa_stats")
 _FTRACE = Path("/proc/sys/kernel/ftrace_enabled")
 """0: no probe at a function's entry is called, on kernels that have them by ftrace."""
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+"""Bytes of a parameter, its end of line included, in what the kernel shows and takes at a time."""
 
 BUILD = "make -C kmod install"
 """The command that builds and installs the module, in the project's source."""
@@ -60,7 +64,8 @@ def attach(settings: OriginSettings, file: Path | None = None) -> bool:
 
     Raises:
         ToaError: another module of this name is loaded, there is none for this kernel, the
-            kernel refuses it or calls no probes, or SYNs were to be kept.
+            kernel refuses it or calls no probes, SYNs were to be kept, or the list of whom to
+            believe is longer than a page.
     """
     if settings.save_syn:
         raise ToaError("the module keeps no SYNs: leave --save-syn out, or take --datapath bpf")
@@ -130,6 +135,12 @@ def _parameters(settings: OriginSettings) -> dict[str, str]:
     for layout in _LAYOUTS:
         kinds = sorted(set(getattr(settings.kinds, layout)), reverse=True)
         shown[f"kinds_{layout}"] = ",".join(map(str, kinds))
+    # The kernel would take a longer one in pieces, each of them for the whole list.
+    if (length := len(shown["trust"]) + 2) > _PAGE:
+        raise ToaError(
+            f"trust is {length} bytes as text, and toa.ko takes {_PAGE}: write networks "
+            "instead of single addresses, or take --datapath bpf"
+        )
     return shown
 
 

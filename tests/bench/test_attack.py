@@ -28,6 +28,13 @@ def test_no_false_address_by_hand_or_flood(tmp_path: Path) -> None:
     assert flood["kept"] <= flood["accepted"]
 
 
+def test_a_flood_that_takes_more_than_it_may(tmp_path: Path) -> None:
+    words = ("--receivers", "bpf", "--cases", "flood", "--seconds", "1")
+    code, _, _, err = run(tmp_path, "attack", *words, change="attack._MORE = -1 << 40")
+    assert code == 1
+    assert "bytes more in the kernel" in err
+
+
 def test_a_receiver_that_believes_everyone(tmp_path: Path) -> None:
     words = ("--trust", "any", "--cases", "direct", "--connections", "8")
     code, (stranger,), *_ = run(tmp_path, "attack", "--receivers", "bpf", *words)

@@ -46,6 +46,15 @@ def test_what_is_missing_and_why(tmp_path: Path) -> None:
     assert row["reasons"]["untrusted"] == 90
 
 
+def test_a_connection_that_fails(tmp_path: Path) -> None:
+    nowhere = "soak._ways = lambda *_: [soak.visitors.Way(soak.CLIENTS[4], soak.EDGE[4], 9)] * 2"
+    code, (row,), out, _ = run(tmp_path, "soak", *FEW, change=nowhere)
+    assert code == 1
+    assert row["failed"] == row["connections"] == 90
+    assert "Connection refused 90" in out
+    assert row["slowest"] == 0
+
+
 def test_a_wrong_address_fails(tmp_path: Path) -> None:
     code, (row,), *_ = run(tmp_path, "soak", *FEW, change=EDGE_UNKNOWN)
     assert code == 1

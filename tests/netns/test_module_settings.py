@@ -98,6 +98,22 @@ def test_the_lists_that_python_takes_and_refuses(said: KernelLog) -> None:
     assert "toa: trust: " in str(said)
 
 
+@pytest.mark.parametrize("shape", ["192.168.100.{}", "192.168.100.{}/32"])
+def test_a_list_that_is_longer_than_a_page(said: KernelLog, shape: str) -> None:
+    """Where it is shown; and as it is given, which the kernel would hand on in pieces."""
+    many = ",".join(shape.format(each) for each in range(240))
+    assert (len(many) < 4096) == (shape[-1] == "}")
+    done = subprocess.run(
+        ["insmod", str(MODULE), f"trust={many}"], capture_output=True, check=False
+    )
+    assert done.returncode
+    subprocess.run(["insmod", str(MODULE), "trust=192.0.2.1"], check=True)
+    parameter = SYS / "parameters/trust"
+    refused(parameter, many)
+    assert parameter.read_text() == "192.0.2.1/32\n"
+    assert "toa: trust: '' is longer than a page" in str(said)
+
+
 def test_kinds_can_not_all_be_taken_away(said: KernelLog) -> None:
     subprocess.run(["insmod", str(MODULE), "kinds_v6="], check=True)
     parameter = SYS / "parameters/kinds_v4"

@@ -43,7 +43,10 @@ def add(verbs: Subparsers) -> None:
         "--name", default=platform.node(), help="of this node (default: the host's name)"
     )
     parser.add_argument(
-        "--ca", type=Path, metavar="FILE", help="who may certify the console: PEM (default: this host's CAs)"
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="who may certify the console: PEM (default: this host's CAs)",
     )
     parser.add_argument(
         "--insecure", action="store_true", help="talk to http:// as well, for all to read"
