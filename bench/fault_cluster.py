@@ -7,13 +7,14 @@ import subprocess
 
 import edge_node
 import paths
-from fault_edges import SERVER_PORT, Stage
+from fault_edges import SERVER_PORT, Stage, programs
 
 from cloud_toa.bpf import edge
 from cloud_toa.cluster.model import nodes, settings
 from cloud_toa.cluster.model.values import By
 from cloud_toa.cluster.store.opening import open_store
 from cloud_toa.demo.lab import EDGE, ORIGIN
+from cloud_toa.errors import ToaError
 from tests.netns.edge_node import sweep
 from tests.netns.logged import PATIENCE, Logged
 
@@ -36,6 +37,7 @@ class Cluster:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._turn = 0
         files = stage.lab.files
         self._store = f"sqlite://{files}/cluster.db"
         self._token = files / "token"
@@ -64,6 +66,23 @@ class Cluster:
         self._node.end(signal.SIGUSR2)
         self._node = self._node_started()
 
+    def node_upgraded(self) -> None:
+        """The same, and the next node is another version with other programs."""
+        self._turn += 1
+        before = programs()
+        self._node.end(signal.SIGUSR2)
+        self._node = self._node_started(another=self._turn % 2 == 1)
+        if before & programs():
+            raise ToaError(f"programs were not exchanged: {self._node.log}")
+
+    def console_upgraded(self) -> None:
+        """As ``systemctl restart`` does it, and the next one is another version."""
+        self._turn += 1
+        self._console.terminate()
+        self._console.wait()
+        self._console = self._console_started(another=self._turn % 2 == 1)
+        self._node.until("follows http://")
+
     def both_killed(self) -> None:
         """And the node started again first, with nobody to ask."""
         self._console.kill()
@@ -72,16 +91,17 @@ class Cluster:
         self._console = self._console_started()
         self._node.until("follows http://")
 
-    def _console_started(self) -> "subprocess.Popen[bytes]":
+    def _console_started(self, *, another: bool = False) -> "subprocess.Popen[bytes]":
         lab = self._stage.lab
-        command = self._stage.ours("console", "--listen", f"127.0.0.1:{_PORT}")
+        command = self._stage.ours("console", "--listen", f"127.0.0.1:{_PORT}", another=another)
         return lab.start(lab.edge, [*command, "--store", self._store], [("127.0.0.1", _PORT)])
 
-    def _node_started(self) -> _Node:
+    def _node_started(self, *, another: bool = False) -> _Node:
         lab = self._stage.lab
         server = ("--server", f"http://127.0.0.1:{_PORT}", "--insecure")
         kept = ("--token-file", str(self._token), "--state", str(lab.files / "node"))
-        return _Node(lab, "node", *server, *kept, "--name", "edge-1")
+        before = self._stage.by_another() if another else []
+        return _Node(lab, "node", *server, *kept, "--name", "edge-1", before=before)
 
 
 async def _prepare(url: str) -> str:

@@ -223,9 +223,9 @@ class ByEdgeRun:
     def upgraded(self) -> None:
         """The same, and the next node is another version with other programs."""
         self._turn += 1
-        before = _programs()
+        before = programs()
         self._next(signal.SIGUSR2, another=self._turn % 2 == 1)
-        if before & _programs():
+        if before & programs():
             raise ToaError(f"programs were not exchanged: {self._node.log}")
 
     def stopped(self) -> Span:
@@ -269,7 +269,7 @@ class ByEdgeRun:
         return Path(self._node.state()["edge"]["runtime"]).with_name("master.sock")
 
 
-def _programs() -> set[int]:
+def programs() -> set[int]:
     """Those of the sender, by the kernel's numbers."""
     found = edge.status()
     return {program.id for program in found.programs} if found else set()

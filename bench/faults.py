@@ -68,6 +68,8 @@ FAULTS = {
     "console-killed": Fault("console: killed, started", Cluster, Cluster.console_killed),
     "node-killed": Fault("node: killed, started", Cluster, Cluster.node_killed),
     "node-restarted": Fault("node: restarted", Cluster, Cluster.node_restarted),
+    "node-upgraded": Fault("node: upgraded", Cluster, Cluster.node_upgraded),
+    "console-upgraded": Fault("console: upgraded", Cluster, Cluster.console_upgraded),
     "both-killed": Fault("console and node: killed, started", Cluster, Cluster.both_killed),
     "sender-again": Fault("sender: attached again", ByHand, ByHand.attached_again),
     "sender-otherwise": Fault("sender: other settings", ByHand, ByHand.attached_otherwise),
