@@ -57,7 +57,7 @@ class EdgeNode:
                     _log.error("the edge can't start: %s", error)
                     await self.source.changed.wait()
                 else:
-                    _log.error("not applied, the edge starts by the former settings: %s", error)
+                    _log.error("not applied, the edge starts by other settings: %s", error)
 
     def ask(self, by: signal.Signals) -> None:
         """End; see `Edge.ask`."""
