@@ -25,8 +25,8 @@ class Reading:
     services: Mapping[str, Counts]
     to_origins: int
     """Connections to origins."""
-    with_toa: int
-    """Those that carried the option."""
+    with_toa: int | None
+    """Those that carried the option; None where that was never known."""
 
 
 def between(before: Reading, after: Reading) -> Sample:
@@ -45,7 +45,8 @@ def between(before: Reading, after: Reading) -> Sample:
     connections[""] = sum(connections.values())
     transferred[""] = sum(transferred.values())
     made = _gain(after.to_origins, before.to_origins)
-    carried = _gain(after.with_toa, before.with_toa)
+    # What was carried before anybody could ask is not of this time.
+    carried = 0 if before.with_toa is None else _gain(after.with_toa or 0, before.with_toa)
     return Sample(
         time=after.time,
         connections=connections,
