@@ -21,7 +21,9 @@ from cloud_toa.cluster.store import ConflictError, Put, Store
 SECONDS = 10.0
 """What a sample is the rate over."""
 BUCKET = 300.0
-_SLOTS = int(BUCKET / SECONDS)
+_SAME = SECONDS / 2
+"""Two of a node's samples that are closer are the same one: how far its clock is ahead of the
+server's is found a little different each time."""
 KEPT = 24 * 3600.0
 _TRIES = 5
 NODE = ""
@@ -92,7 +94,7 @@ class Keeper:
         self._last: dict[str, _Kept] = {}
 
     async def keep(self, id_: str, told: Sequence[Sample], ahead: float) -> list[Sample]:
-        """Keep a node's samples; answer them by the server's clock.
+        """Keep a node's samples; answer those that were not kept before, by the server's clock.
 
         Args:
             id_: the node's.
@@ -105,35 +107,39 @@ class Keeper:
         buckets: dict[int, list[Sample]] = {}
         for sample in samples:
             buckets.setdefault(_bucket(sample.time), []).append(sample)
-        for bucket, new in sorted(buckets.items()):
-            await self._add(id_, bucket, new)
-        return samples
+        new: list[Sample] = []
+        for bucket, its in sorted(buckets.items()):
+            new += await self._add(id_, bucket, its)
+        return new
 
-    async def _add(self, id_: str, bucket: int, new: list[Sample]) -> None:
+    async def _add(self, id_: str, bucket: int, its: list[Sample]) -> list[Sample]:
         key = f"samples/{id_}/{_key(bucket)}"
         kept = self._last.pop(id_, None)
-        for tries in range(_TRIES, 0, -1):
+        tries = 0
+        while True:
             if kept is not None and kept.bucket < bucket:
                 kept = _Kept(bucket, [], 0)  # most probably
             elif kept is None or kept.bucket > bucket:
                 entry = await self._store.get(key)
                 before = read(entry, list[Sample]) if entry else []
                 kept = _Kept(bucket, before, entry.revision if entry else 0)
-            times = {sample.time for sample in kept.samples}
             # A node that heard no answer tells it again.
-            both = [*kept.samples, *(sample for sample in new if sample.time not in times)]
-            both = both[: 2 * _SLOTS]
+            both = list(kept.samples)
+            for sample in its:
+                if all(abs(sample.time - each.time) >= _SAME for each in both):
+                    both.append(sample)
             seconds = max(60.0, bucket + BUCKET + KEPT - self._clock())
             try:
                 revision = await self._store.change(put(key, both, kept.revision, seconds))
             except ConflictError:
                 kept = None
-                if tries == 1:
+                tries += 1
+                if tries == _TRIES:
                     raise
             else:
                 self._last[id_] = _Kept(bucket, both, revision)
                 self._forget()
-                return
+                return both[len(kept.samples) :]
 
     def _forget(self) -> None:
         """Let go of what is of nodes that have told nothing for a while, as they may be gone."""
