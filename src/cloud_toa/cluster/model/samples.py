@@ -7,7 +7,7 @@ has a key of its own in each five minutes: the cluster's sum is the sum over ser
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,11 +21,16 @@ from cloud_toa.cluster.store import ConflictError, Put, Store
 SECONDS = 10.0
 """What a sample is the rate over."""
 BUCKET = 300.0
+_SLOTS = int(BUCKET / SECONDS)
 _SAME = SECONDS / 2
 """Two of a node's samples that are closer are the same one: how far its clock is ahead of the
 server's is found a little different each time."""
 KEPT = 24 * 3600.0
 _TRIES = 5
+_ROOM = 1_000_000
+"""Bytes of a sum; a store takes a megabyte."""
+_NUMBER = 28
+"""Bytes that a number takes at most, with what stands around it and its name."""
 NODE = ""
 """The name under which a sample has a node as a whole."""
 
@@ -39,11 +44,12 @@ class Amounts(Struct):
     with_toa: float = 0.0
     without_toa: float = 0.0
 
-    def add(self, other: "Amounts") -> None:
-        """Count something else in."""
+    def add(self, other: "Amounts", names: Container[str] | None = None) -> None:
+        """Count something else in; of services only these, if given."""
         for mine, its in ((self.connections, other.connections), (self.bytes, other.bytes)):
             for name, value in its.items():
-                mine[name] = mine.get(name, 0.0) + value
+                if names is None or name in names:
+                    mine[name] = mine.get(name, 0.0) + value
         self.with_toa += other.with_toa
         self.without_toa += other.without_toa
 
@@ -181,21 +187,42 @@ async def of_cluster(
     return _series(told, since, until, step, service)
 
 
+class _Sum:
+    """What passed in five minutes: small enough to be kept, whatever names nodes invent."""
+
+    def __init__(self) -> None:
+        self.slots: dict[float, Amounts] = {}
+        self._names: set[str] = set()
+        self._room = _ROOM
+        self._admit(NODE)
+
+    def add(self, sample: Sample) -> None:
+        """Count a sample in; a service that there is no room for, in its node alone."""
+        for name in (*sample.connections, *sample.bytes):
+            self._admit(name)
+        slot = sample.time // SECONDS * SECONDS
+        self.slots.setdefault(slot, Amounts()).add(amounts(sample), self._names)
+
+    def _admit(self, name: str) -> None:
+        size = _SLOTS * 2 * (len(name) + _NUMBER)
+        if name not in self._names and size <= self._room:
+            self._names.add(name)
+            self._room -= size
+
+
 class Totals:
     """What this API server was told by nodes, added up."""
 
     def __init__(self) -> None:
         self._server = random_tokens.new_id()
-        self._sums: dict[int, dict[float, Amounts]] = {}
+        self._sums: dict[int, _Sum] = {}
         self._changed: set[int] = set()
 
     def add(self, told: Iterable[Sample]) -> None:
         """Count samples in, whose time is the server's."""
         for sample in told:
             bucket = _bucket(sample.time)
-            slot = sample.time // SECONDS * SECONDS
-            slots = self._sums.setdefault(bucket, {})
-            slots.setdefault(slot, Amounts()).add(amounts(sample))
+            self._sums.setdefault(bucket, _Sum()).add(sample)
             self._changed.add(bucket)
 
     def again(self, key: str) -> None:
@@ -208,11 +235,12 @@ class Totals:
         changed = [
             put(
                 f"totals/{_key(bucket)}/{self._server}",
-                self._sums[bucket],
+                self._sums[bucket].slots,
                 None,
                 max(60.0, bucket + BUCKET + KEPT - now),
             )
-            for bucket in sorted(self._changed)
+            # One that could not be kept may have been let go of since.
+            for bucket in sorted(self._changed & self._sums.keys())
         ]
         self._changed.clear()
         # What a node tells after hours begins a key's sum again only where this one forgets it.
