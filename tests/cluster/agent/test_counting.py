@@ -13,6 +13,7 @@ import pytest
 from cloud_toa.balancer import runtime
 from cloud_toa.balancer.runtime import Processes
 from cloud_toa.balancer.traffic import Origin, Service, by_service
+from cloud_toa.cluster.agent import usage as usage_module
 from cloud_toa.cluster.agent.backoff import Backoff
 from cloud_toa.cluster.agent.edge import with_toa
 from cloud_toa.cluster.agent.lines import Lines
@@ -179,3 +180,25 @@ def test_looks_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert passed.services["web"] == Counts(connections=107, current=2)
 
     asyncio.run(run())
+
+
+def test_rates_of_more_services_than_a_server_takes() -> None:
+    """Then the node as a whole is told."""
+    few, many = (
+        {f"s{number}": Counts(connections=10) for number in range(count)} for count in (1000, 1001)
+    )
+    nothing = Reading(1000.0, 50.0, {}, 0, 0)
+    sample = between(nothing, Reading(1010.0, 60.0, few, 0, 0))
+    assert len(sample.connections) == len(sample.bytes) == 1001
+    sample = between(nothing, Reading(1010.0, 60.0, many, 0, 0))
+    assert (sample.connections, sample.bytes) == ({"": 1001.0}, {"": 0.0})
+
+
+def test_another_process_by_the_same_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has taken less than the one before it: that is no time given back."""
+    used = [5000, 10]
+    monkeypatch.setattr(usage_module, "_used", lambda _: used.pop(0))
+    usage = Usage()
+    for _ in range(2):
+        usage._at -= 2.0
+        assert usage.read([1])[0] == 0.0
