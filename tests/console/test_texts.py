@@ -89,6 +89,10 @@ def test_messages_of_other_parts_in_chinese() -> None:
     assert t.message(
         "option kind 8 is in use for Timestamps: choose one such as 254, 253 or 200"
     ) == ("类型数值8已被占用（Timestamps）：请选择254、253或200等")
+    assert t.message(
+        "min_queue_id 5 to max_queue_id 261 are 257 queues, and as many processes: 256 at most, "
+        "one for each processor is best"
+    ) == ("队列ID从5到261共257个队列，每个队列一个进程：最多256个，建议每个处理器一个")
     assert t.message("something that nobody has translated") is None
     assert Texts("en").message("something") == "something"
     for pattern, texts in _messages():

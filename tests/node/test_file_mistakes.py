@@ -195,6 +195,15 @@ def test_the_edge_is_good() -> None:
             24,
             "min_queue_id 5 is above max_queue_id 1: swap them",
         ),
+        (
+            "option_type_v4 = 254",
+            "min_queue_id = 5\nmax_queue_id = 261",
+            25,
+            (
+                "min_queue_id 5 to max_queue_id 261 are 257 queues, and as many processes: "
+                "256 at most, one for each processor is best"
+            ),
+        ),
         # Logs.
         ("keep = 7", 'file = "access.log"', 28, ("'access.log' is no path: write it from / on, "
          "without spaces, quotes, \\, # and $")),

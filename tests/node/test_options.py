@@ -95,6 +95,8 @@ def test_defaults() -> None:
     )
     moved = options.settings(parsed("-origin=any", "-min-queue-id=100"))
     assert moved.queues == Queues(100, 99 + (os.cpu_count() or 1))
+    last = options.settings(parsed("-origin=any", "-min-queue-id=65535"))
+    assert last.queues == Queues(65535, 65535)
 
 
 def test_all_of_them() -> None:

@@ -16,7 +16,7 @@ from cloud_toa.balancer.render import frontends
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
 from cloud_toa.node import file_mistakes
-from cloud_toa.node.settings import parse_address
+from cloud_toa.node.settings import MAX_WORKERS, parse_address
 from cloud_toa.node.toml_lines import line_of
 from cloud_toa.option import check_kind
 
@@ -52,11 +52,16 @@ class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 check_kind(getattr(self, key))
             except ToaError as error:
                 raise SettingsError(str(error), key) from None
-        if self.max_queue_id is not None and self.max_queue_id < self.min_queue_id:
+        first, last = self.min_queue_id, self.max_queue_id
+        if last is not None and last < first:
             raise SettingsError(
-                f"min_queue_id {self.min_queue_id} is above max_queue_id {self.max_queue_id}: "
-                "swap them",
-                "min_queue_id",
+                f"min_queue_id {first} is above max_queue_id {last}: swap them", "min_queue_id"
+            )
+        if last is not None and last - first >= MAX_WORKERS:
+            raise SettingsError(
+                f"min_queue_id {first} to max_queue_id {last} are {last - first + 1} queues, and "
+                f"as many processes: {MAX_WORKERS} at most, one for each processor is best",
+                "max_queue_id",
             )
 
 

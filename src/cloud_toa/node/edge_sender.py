@@ -20,7 +20,7 @@ from cloud_toa.config import Where
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.node.choice import Chosen
 from cloud_toa.node.edge_file import EdgeFile
-from cloud_toa.node.settings import RunSettings
+from cloud_toa.node.settings import RunSettings, usual_queues
 from cloud_toa.origins import Destination, Origins
 
 CAPABILITIES: Mapping[str, tuple[str, ...]] = {
@@ -89,12 +89,13 @@ def _where(file: EdgeFile) -> Where:
 def settings(file: EdgeFile, chosen: Chosen, cgroup: Path, addresses: Addresses) -> RunSettings:
     """The sender's."""
     asked = file.toa
-    last = asked.max_queue_id
-    if last is None:
-        last = asked.min_queue_id + (os.cpu_count() or 1) - 1
+    if asked.max_queue_id is None:
+        queues = usual_queues(asked.min_queue_id, os.cpu_count() or 1)
+    else:
+        queues = Queues(asked.min_queue_id, asked.max_queue_id)
     return RunSettings(
         destinations(file, addresses),
-        Queues(asked.min_queue_id, last),
+        queues,
         asked.option_type_v4,
         asked.option_type_v6,
         auto_setup=asked.auto_setup,

@@ -144,10 +144,11 @@ class Services:
             files = self._put_files(new)
             await self.balancer.check(self.configuration(new))
             self._check_ports(new)
+            both = self.sender_settings(new, edge_sender.destinations(old, before))
             for key in _FIXED:
                 if attrgetter(key)(new) != attrgetter(key)(old):
                     raise FixedError(f"{key} can't change while the edge runs: start it anew")
-            self._send(self.sender_settings(new, edge_sender.destinations(old, before)))
+            self._send(both)
             done = await self._change_balancer(new, before, files)
         except ToaError:
             self._names.addresses = before

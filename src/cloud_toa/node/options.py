@@ -16,10 +16,10 @@ from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.node.settings import (
     CHOICES,
-    MAX_WORKERS,
     RunSettings,
     parse_address,
     parse_queue,
+    usual_queues,
 )
 from cloud_toa.option import parse_kind
 from cloud_toa.origins import Origins
@@ -53,12 +53,9 @@ def settings(given: Given) -> RunSettings:
     sock, metrics = _text(given, "sock"), _text(given, "metrics")
     return RunSettings(
         origins=Origins.parse(_texts(given, "origin")),
-        queues=Queues(
-            first,
-            first + min(os.cpu_count() or 1, MAX_WORKERS) - 1
-            if last is None
-            else parse_queue("max-queue-id", last),
-        ),
+        queues=usual_queues(first, os.cpu_count() or 1)
+        if last is None
+        else Queues(first, parse_queue("max-queue-id", last)),
         option_type_v4=parse_kind(_text(given, "option_type_v4", "254")),
         option_type_v6=parse_kind(_text(given, "option_type_v6", "254")),
         auto_setup=is_on(given, "auto_setup"),

@@ -74,6 +74,11 @@ class RunSettings:
         )
 
 
+def usual_queues(first: int, processors: int) -> Queues:
+    """One for each processor from this one on, as far as there are numbers and workers."""
+    return Queues(first, min(first + min(processors, MAX_WORKERS) - 1, _LAST_QUEUE))
+
+
 def parse_address(text: str) -> tuple[str, int]:
     """Read ``127.0.0.1:9100``, ``[::1]:9100`` or ``:9100`` (every address).
 

@@ -6,13 +6,19 @@ import logging
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from cloud_toa.balancer import runtime
+from cloud_toa.balancer.runtime import Processes
 from cloud_toa.balancer.traffic import Origin, Service, by_service
+from cloud_toa.cluster.agent import usage as usage_module
 from cloud_toa.cluster.agent.backoff import Backoff
 from cloud_toa.cluster.agent.edge import with_toa
 from cloud_toa.cluster.agent.lines import Lines
 from cloud_toa.cluster.agent.rates import Reading, Samples, between
-from cloud_toa.cluster.agent.traffic import Passed, plus
+from cloud_toa.cluster.agent.traffic import Passed, Traffic, plus
 from cloud_toa.cluster.agent.usage import Usage
 from cloud_toa.cluster.model.protocol import Counts, Sample
 
@@ -146,3 +152,53 @@ def test_what_processes_take() -> None:
     assert memory > 1 << 20
     # Asked again at once, what was found before is answered.
     assert usage.read([os.getpid()])[0] == percent
+
+
+def test_looks_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that began while the other look was under way has not ended."""
+    head = "# pxname,svname,scur,stot,bin,bout,status\n"
+    processes = [Processes(1, 0, 0, 10, ()), Processes(1, 1, 0, 11, (10,))]
+    slow = asyncio.Event()
+
+    async def seen(_: Path) -> Processes:
+        return processes[0] if len(processes) == 1 else processes.pop(0)
+
+    async def ask(_: Path, command: str) -> str:
+        if not processes[1:] and not slow.is_set():
+            slow.set()
+            await asyncio.sleep(0.05)
+        return f"{head}web,BACKEND,1,{100 if '11' in command else 7},0,0,UP\n"
+
+    async def run() -> None:
+        monkeypatch.setattr(runtime, "processes", seen)
+        monkeypatch.setattr(runtime, "ask", ask)
+        traffic = Traffic()
+        first = asyncio.create_task(traffic.read(tmp_path))
+        await slow.wait()
+        await asyncio.gather(first, traffic.read(tmp_path))
+        passed = await traffic.read(tmp_path)
+        assert passed.services["web"] == Counts(connections=107, current=2)
+
+    asyncio.run(run())
+
+
+def test_rates_of_more_services_than_a_server_takes() -> None:
+    """Then the node as a whole is told."""
+    few, many = (
+        {f"s{number}": Counts(connections=10) for number in range(count)} for count in (1000, 1001)
+    )
+    nothing = Reading(1000.0, 50.0, {}, 0, 0)
+    sample = between(nothing, Reading(1010.0, 60.0, few, 0, 0))
+    assert len(sample.connections) == len(sample.bytes) == 1001
+    sample = between(nothing, Reading(1010.0, 60.0, many, 0, 0))
+    assert (sample.connections, sample.bytes) == ({"": 1001.0}, {"": 0.0})
+
+
+def test_another_process_by_the_same_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has taken less than the one before it: that is no time given back."""
+    used = [5000, 10]
+    monkeypatch.setattr(usage_module, "_used", lambda _: used.pop(0))
+    usage = Usage()
+    for _ in range(2):
+        usage._at -= 2.0
+        assert usage.read([1])[0] == 0.0

@@ -2,80 +2,14 @@
 """Which settings an edge is to read: decided without an edge."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
-from cloud_toa.cluster.agent import source as module
-from cloud_toa.cluster.agent.kept import Kept
 from cloud_toa.cluster.agent.source import ClusterSource
 from cloud_toa.cluster.model.protocol import Applied, Settings
 from cloud_toa.errors import ToaError
 from cloud_toa.node.edge_services import FixedError
-
-
-def text(name: str) -> str:
-    return f"""[[service]]
-name = "{name}"
-listen = ["127.0.0.1:8080"]
-[[service.origin]]
-address = "192.0.2.7"
-port = 80
-"""
-
-
-ONE, TWO = (Settings(revision=at, text=text(f"s{at}")) for at in (1, 2))
-
-
-class Played:
-    """A source, and what it says to others."""
-
-    def __init__(self, folder: Path) -> None:
-        self.told = self.starts = 0
-        self.kept = Kept(folder)
-        self.source = ClusterSource(self.kept, self._tell, self._start)
-
-    def _tell(self) -> None:
-        self.told += 1
-
-    def _start(self) -> None:
-        self.starts += 1
-
-    @property
-    def name(self) -> str:
-        """Of the service that is read."""
-        self.source.changed.clear()
-        return self.source.read().service[0].name
-
-    def apply(self, settings: Settings) -> None:
-        self.source.want(settings)
-        assert self.name
-        self.source.applied("by hand")
-
-
-Act = Callable[[Played], Awaitable[None]]
-
-
-@pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
-    monkeypatch.setattr(module, "_AGAIN", (0.0,))
-
-    def play(act: Act) -> None:
-        async def run() -> None:
-            played = Played(tmp_path)
-            try:
-                await act(played)
-            finally:
-                played.source._stop_retry()
-                played.kept.close()
-
-        asyncio.run(run())
-
-    return play
-
-
-Play = Callable[[Act], None]
+from tests.cluster.agent.playing import ONE, THREE, TWO, Play, Played
 
 
 def test_those_of_the_disk_are_not_tried_twice(play: Play) -> None:
@@ -161,6 +95,63 @@ def test_what_was_meant_meanwhile(play: Play) -> None:
         assert played.name == "s2"
         source.applied("by a reload")
         assert source.result.revision == 2
+
+    play(act)
+
+
+def test_newer_ones_come_while_others_are_refused(play: Play) -> None:
+    """What was wrong with the former is not said of them, and they are read next."""
+
+    async def act(played: Played) -> None:
+        source = played.source
+        played.apply(ONE)
+        for error in (ToaError("a port is in use"), FixedError("toa.datapath can't change")):
+            source.want(TWO)
+            assert played.name == "s2"
+            source.want(THREE)
+            source.refused(error)
+            assert source.result == Applied(revision=1, wanted=3, how="by hand")
+            assert source.changed.is_set()
+            assert played.starts == 0
+            assert played.name == "s3"
+            await asyncio.sleep(0.05)  # a retry would have come by now
+            assert not source.changed.is_set()
+        source.refused(ToaError("a file is missing"))
+        assert source.result.error == "a file is missing"
+        assert played.name == "s1"
+
+    play(act)
+
+
+def test_newer_ones_come_while_a_start_fails(play: Play) -> None:
+    async def act(played: Played) -> None:
+        source = played.source
+        played.apply(ONE)
+        source.want(TWO)
+        assert played.name == "s2"
+        source.refused(FixedError("toa.datapath can't change"))
+        assert played.name == "s2"  # by the new edge
+        source.want(THREE)
+        assert source.failed(ToaError("nft is missing"))
+        assert source.result == Applied(revision=1, wanted=3, how="by hand")
+        assert played.name == "s3"
+        source.applied("by a start")
+        assert source.result == Applied(revision=3, wanted=3, how="by a start")
+
+    play(act)
+
+
+def test_newer_ones_come_while_the_first_start_fails(play: Play) -> None:
+    async def act(played: Played) -> None:
+        source = played.source
+        source.want(ONE)
+        assert played.name == "s1"
+        source.want(TWO)
+        assert source.failed(ToaError("a port is in use"))
+        assert source.result == Applied(revision=0, wanted=2)
+        assert played.name == "s2"
+        assert not source.failed(ToaError("another port is in use"))
+        assert source.result == Applied(revision=0, wanted=2, error="another port is in use")
 
     play(act)
 

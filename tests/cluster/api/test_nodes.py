@@ -13,6 +13,7 @@ from cloud_toa.cluster.store import Delete
 from cloud_toa.cluster.store.opening import open_store
 from tests.cluster.api.conftest import Company
 from tests.cluster.api.serving import (
+    PATIENCE,
     SERVICE,
     Events,
     Serving,
@@ -25,6 +26,7 @@ from tests.cluster.api.serving import (
     until_known,
     wish,
 )
+from tests.netns.traffic import wait_until
 
 
 def state(client: httpx.Client, id_: str) -> str:
@@ -354,6 +356,14 @@ def test_samples(server: Serving, operator: httpx.Client) -> None:
         )
         said = operator.get("/api/samples", params={"minutes": 1440, "step": 10})
         assert said.status_code == 422
+
+        def of_cluster() -> list[float]:
+            wish: dict[str, Any] = {"minutes": 5, "step": 10, "service": "web"}
+            points = operator.get("/api/samples", params=wish).json()["points"]
+            return [point["connections"] for point in points]
+
+        wait_until(lambda: len(of_cluster()) >= 17, PATIENCE)  # kept every ten seconds
+        assert set(of_cluster()) == {2.0}
 
 
 def test_rates_of_the_cluster_are_the_sum_over_nodes_and_servers(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
+
 from cloud_toa.cluster.model.protocol import Sample
 from cloud_toa.cluster.model.samples import BUCKET, SECONDS, Keeper, of_node
+from cloud_toa.cluster.model.values import read
 from cloud_toa.cluster.store import Delete, Entry, Store
 from cloud_toa.cluster.store.mirror import Mirror
 from cloud_toa.cluster.store.sqlite import SqliteStore
@@ -92,6 +95,51 @@ def test_one_server_is_told_twice_at_once(tmp_path: Path) -> None:
         keeper = keeper_of(store)
         await asyncio.gather(*(keeper.keep(NODE, told(slot), 0.0) for slot in range(4)))
         assert await kept(store) == list(range(4))
+
+    with_servers(tmp_path, test)
+
+
+def test_what_was_kept_already_is_not_new(tmp_path: Path) -> None:
+    """For the sum over nodes: whichever server has it, and also twice in one call."""
+
+    def slots(samples: list[Sample]) -> list[int]:
+        return [round((sample.time - BEGIN) / SECONDS) for sample in samples]
+
+    async def test(one: Counting, other: Counting) -> None:
+        keepers = [keeper_of(one), keeper_of(other)]
+        assert slots(await keepers[0].keep(NODE, told(28, 29, 30, 30), 0.0)) == [28, 29, 30]
+        for keeper in keepers:
+            assert await keeper.keep(NODE, told(28, 29, 30), 0.0) == []
+        assert slots(await keepers[1].keep(NODE, told(30, 31), 0.0)) == [31]
+        assert await kept(one) == [28, 29, 30, 31]
+
+    with_servers(tmp_path, test)
+
+
+def test_the_same_by_a_clock_that_was_seen_anew(tmp_path: Path) -> None:
+    """How far a node's clock is ahead is found a little different by each status."""
+
+    async def test(store: Counting, _: Counting) -> None:
+        keeper = keeper_of(store)
+        assert len(await keeper.keep(NODE, told(1, 2), -60.0)) == 2
+        assert await keeper.keep(NODE, told(1, 2), -60.03) == []
+
+    with_servers(tmp_path, test)
+
+
+def test_more_than_there_can_be_of_a_time(tmp_path: Path) -> None:
+    """Those that were not kept are not new."""
+
+    async def test(store: Counting, _: Counting) -> None:
+        keeper = keeper_of(store)
+        close = [
+            msgspec.structs.replace(sample, time=BEGIN + at * SECONDS / 4)
+            for at, sample in enumerate(told(*range(100)))
+        ]
+        new = await keeper.keep(NODE, close, 0.0)
+        assert len(new) <= 60
+        entries = (await store.list("samples/"))[0]
+        assert len(new) == sum(len(read(entry, list[Sample])) for entry in entries)
 
     with_servers(tmp_path, test)
 

@@ -91,6 +91,7 @@ def test_service_keeps_comments_of_what_stays() -> None:
         ({"option_type_v4": "254"}, "toa.option_type_v4"),
         ({"min_queue_id": 65536}, "toa.min_queue_id"),
         ({"min_queue_id": 5, "max_queue_id": 4}, "toa.min_queue_id"),
+        ({"min_queue_id": 0, "max_queue_id": 256}, "toa.max_queue_id"),
         ({"where": ["fin"]}, "toa.where.0"),
         ({"kind": 254}, "toa.kind"),
     ],

@@ -39,7 +39,8 @@ class EdgeNode:
         self._asked: signal.Signals | None = None
         self._traffic, self._usage = Traffic(), Usage()
         self._findings: list[Finding] = []
-        self._counted: dict[str, int] = {}
+        self._carried: int | None = None
+        """What `with_toa` was when the sender's counters could be read last."""
 
     async def run(self) -> None:
         """Be the edge that is wanted, until it is asked to end."""
@@ -57,7 +58,7 @@ class EdgeNode:
                     _log.error("the edge can't start: %s", error)
                     await self.source.changed.wait()
                 else:
-                    _log.error("not applied, the edge starts by the former settings: %s", error)
+                    _log.error("not applied, the edge starts by other settings: %s", error)
 
     def ask(self, by: signal.Signals) -> None:
         """End; see `Edge.ask`."""
@@ -87,10 +88,12 @@ class EdgeNode:
 
     async def status(self) -> Status:
         """See `talk.Node`."""
-        edge, passed = self._edge, Passed()
+        edge, passed, counted = self._edge, Passed(), dict[str, int]()
         pids = [os.getpid()]
         if edge is not None:
-            passed = await self._passed(edge)
+            counted = await _counted(edge)
+            with suppress(ToaError):  # it is about to be started again
+                passed = await self._passed(edge)
             pids += [each["pid"] for each in edge.services.sender.shown().get("workers", [])]
             with suppress(OSError):
                 pids += edge.services.balancer_processes
@@ -102,7 +105,7 @@ class EdgeNode:
             drained=edge.services.drained if edge else self.source.drained,
             datapath=edge.chosen.datapath if edge else "",
             why=edge.chosen.why if edge else "",
-            counters=self._counted if edge else {},
+            counters=counted,
             services=passed.services,
             origins=passed.origins,
             cpu_percent=cpu,
@@ -115,10 +118,12 @@ class EdgeNode:
         before: Reading | None = None
         while True:
             if self._edge is not None:
-                now = await self._reading(self._edge)
-                if before is not None:
-                    self._samples.add(between(before, now))
-                before = now
+                # Where it can't be read, the next sample is over a longer time.
+                with suppress(ToaError):
+                    now = await self._reading(self._edge)
+                    if before is not None:
+                        self._samples.add(between(before, now))
+                    before = now
             await asyncio.sleep(EVERY)
 
     async def examine(self) -> None:
@@ -134,16 +139,19 @@ class EdgeNode:
                 await asyncio.sleep(_HOUR)
 
     async def _passed(self, edge: Edge) -> Passed:
-        # Elsewhere than in the loop, as it asks the kernel.
-        self._counted = await asyncio.to_thread(_counters, edge.chosen.datapath)
-        with suppress(ToaError):  # it is about to be started again
-            return await self._traffic.read(edge.services.balancer.places.master)
-        return Passed()
+        return await self._traffic.read(edge.services.balancer.places.master)
 
     async def _reading(self, edge: Edge) -> Reading:
         passed = await self._passed(edge)
-        carried = with_toa(edge.chosen.datapath, self._counted)
-        return Reading(time.time(), time.monotonic(), passed.services, passed.to_origins, carried)
+        if counted := await _counted(edge):
+            self._carried = with_toa(edge.chosen.datapath, counted)
+        now = time.time(), time.monotonic()
+        return Reading(*now, passed.services, passed.to_origins, self._carried)
+
+
+async def _counted(edge: Edge) -> dict[str, int]:
+    # Elsewhere than in the loop, as it asks the kernel.
+    return await asyncio.to_thread(_counters, edge.chosen.datapath)
 
 
 def with_toa(datapath: str, counters: Mapping[str, int]) -> int:

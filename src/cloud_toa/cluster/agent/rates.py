@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloud_toa.cluster.model.protocol import Counts, Sample
+from cloud_toa.cluster.model.protocol import MOST_SERVICES, Counts, Sample
 
 EVERY = 10.0
 """Seconds between two."""
@@ -25,8 +25,8 @@ class Reading:
     services: Mapping[str, Counts]
     to_origins: int
     """Connections to origins."""
-    with_toa: int
-    """Those that carried the option."""
+    with_toa: int | None
+    """Those that carried the option; None where that was never known."""
 
 
 def between(before: Reading, after: Reading) -> Sample:
@@ -42,10 +42,13 @@ def between(before: Reading, after: Reading) -> Sample:
             _gain(now.bytes_from_clients, was.bytes_from_clients)
             + _gain(now.bytes_to_clients, was.bytes_to_clients)
         ) / seconds
-    connections[""] = sum(connections.values())
-    transferred[""] = sum(transferred.values())
+    together = sum(connections.values()), sum(transferred.values())
+    if len(connections) > MOST_SERVICES:  # the node as a whole matters most
+        connections, transferred = {}, {}
+    connections[""], transferred[""] = together
     made = _gain(after.to_origins, before.to_origins)
-    carried = _gain(after.with_toa, before.with_toa)
+    # What was carried before anybody could ask is not of this time.
+    carried = 0 if before.with_toa is None else _gain(after.with_toa or 0, before.with_toa)
     return Sample(
         time=after.time,
         connections=connections,

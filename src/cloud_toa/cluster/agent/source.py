@@ -5,6 +5,7 @@
 - Wanted settings are tried once. If they are refused, what was in force goes on and is what the
   edge reads again, say after a certificate was renewed. Wanted ones are tried again after a while,
   as a file or a free port may be all that is missing.
+- What becomes of settings for which newer ones wait already is not told: those are tried at once.
 - Where they can only be had by a new start of the edge, it ends and hands HAProxy over. If that
   start fails, the next one is by what was in force before, and nothing is tried again by itself.
 - That nobody has saved any settings, revision 0, is no order to end what runs.
@@ -120,6 +121,9 @@ class ClusterSource:
             self._starts_anew = True
             self._start_anew()
             return
+        if self._newer_waits:
+            self.changed.set()
+            return
         by_itself = not self._starts_anew
         self._starts_anew = False
         self._trying = None
@@ -130,6 +134,8 @@ class ClusterSource:
     def failed(self, error: ToaError) -> bool:
         """The edge did not start by what it read; answer whether there is something else to try."""
         self._in_force = None
+        if self._newer_waits:
+            return True
         if self._given is not self._good and self._good is not None:
             self.refused(error)
             return True
@@ -144,6 +150,11 @@ class ClusterSource:
         self._stop_retry()
         if self._wanted is not None:
             self._try(self._wanted)
+
+    @property
+    def _newer_waits(self) -> bool:
+        """Whether others came to be tried since it was read: what it was is of no interest now."""
+        return self._trying is not None and self._trying is not self._given
 
     def _want_nothing(self, settings: Settings) -> None:
         if self.drained != settings.drained and self._good is not None:

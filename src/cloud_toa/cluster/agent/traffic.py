@@ -5,6 +5,7 @@ Each reload makes a new worker, which counts from zero; connections go on in the
 go on to count. What a worker did after it was asked last, and before its end, is not known.
 """
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ class Traffic:
     def __init__(self) -> None:
         self._workers: dict[int, list[Service]] = {}
         self._ended = Passed()
+        # Of two looks together, one would take the other's new worker for one that has ended.
+        self._looking = asyncio.Lock()
 
     async def read(self, master: Path) -> Passed:
         """Ask each worker by way of the master, at this socket.
@@ -38,6 +41,10 @@ class Traffic:
         Raises:
             ToaError: it does not answer.
         """
+        async with self._looking:
+            return await self._read(master)
+
+    async def _read(self, master: Path) -> Passed:
         now = await runtime.processes(master)
         alive = [*([now.worker] if now.worker else []), *now.old]
         for worker in alive:

@@ -28,7 +28,8 @@ class Usage:
         now = time.monotonic()
         if now - self._at >= 1.0:
             # One that was not there before, such as an old HAProxy, may have taken days.
-            gained = sum(used - self._ticks.get(pid, used) for pid, used in ticks.items())
+            # One that has taken less than before is another one by the same number.
+            gained = sum(max(0, used - self._ticks.get(pid, used)) for pid, used in ticks.items())
             self._percent = round(100.0 * gained / _TICKS / (now - self._at), 1)
             self._ticks, self._at = ticks, now
         return self._percent, sum(map(_memory, pids))

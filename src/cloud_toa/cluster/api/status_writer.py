@@ -12,7 +12,7 @@ from contextlib import suppress
 from cloud_toa.cluster.model import nodes
 from cloud_toa.cluster.model.protocol import Status
 from cloud_toa.cluster.model.samples import Totals
-from cloud_toa.cluster.store import Put
+from cloud_toa.cluster.store import Put, UnavailableError
 from cloud_toa.cluster.store.mirror import Mirror
 from cloud_toa.errors import ToaError
 
@@ -122,9 +122,20 @@ class StatusWriter:
                 _log.warning("what nodes told for the charts is not kept yet: %s", error)
 
     async def _keep_totals(self) -> None:
-        for put in self._totals.changes():
-            try:
-                await self._store.store.change(put)
-            except ToaError:
-                self._totals.again(put.key)
-                raise
+        puts = self._totals.changes()
+        # Each by itself: one that can't be kept is in no other one's way.
+        results = await asyncio.gather(*map(self._keep_total, puts), return_exceptions=True)
+        errors = [each for each in results if isinstance(each, BaseException)]
+        for error in errors:
+            if not isinstance(error, UnavailableError):
+                _log.error("five minutes of what nodes told for the charts are lost: %s", error)
+        for error in errors:
+            if isinstance(error, UnavailableError):
+                raise error
+
+    async def _keep_total(self, put: Put) -> None:
+        try:
+            await self._store.store.change(put)
+        except (UnavailableError, asyncio.CancelledError):
+            self._totals.again(put.key)
+            raise

@@ -9,6 +9,22 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from cloud_toa.balancer.allowed import END
+
+# What a node says is kept, added up and shown with all others': it must not be without end.
+MOST_SERVICES = 1000
+"""In a sample."""
+ServiceName = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_.-]{{0,64}}{END}")]
+"""A service's, as `balancer.allowed.check_name` has it; or ``""``, all together."""
+Time = Annotated[float, Meta(ge=0, le=1e11)]
+"""Seconds since 1970."""
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Rate = Annotated[float, Meta(ge=0, le=1e15)]
+"""By the second."""
+Rates = Annotated[dict[ServiceName, Rate], Meta(max_length=MOST_SERVICES + 1)]
+Percent = Annotated[float, Meta(ge=0, le=1e6)]
+"""Of one processor: hosts have many."""
+
 
 class Facts(Struct, frozen=True, kw_only=True):
     """What does not change while a node's process lives."""
@@ -54,9 +70,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 class Applied(Struct, frozen=True, kw_only=True):
     """What a node has made of its settings."""
 
-    revision: int
+    revision: Number
     """In force; 0 before the first."""
-    wanted: int
+    wanted: Number
     """The last one that it was told of."""
     error: str = ""
     """Why ``wanted`` is not in force: one line, with its place in the text."""
@@ -67,32 +83,32 @@ class Applied(Struct, frozen=True, kw_only=True):
 class Counts(Struct, frozen=True, kw_only=True):
     """Since the node's process started; of a service, or of all together."""
 
-    connections: int = 0
-    current: int = 0
-    bytes_from_clients: int = 0
-    bytes_to_clients: int = 0
-    refused: int = 0
+    connections: Number = 0
+    current: Number = 0
+    bytes_from_clients: Number = 0
+    bytes_to_clients: Number = 0
+    refused: Number = 0
 
 
 class Status(Struct, frozen=True, kw_only=True):
     """``PUT /node/status``: a node, as it is."""
 
     facts: Facts
-    time: float
+    time: Time
     """The node's clock; the server keeps its own beside it."""
     applied: Applied
     drained: bool = False
     datapath: str = ""
     why: str = ""
     """Why this datapath."""
-    counters: dict[str, int] = {}
+    counters: dict[str, Number] = {}
     """The sender's, by their names."""
-    services: dict[str, Counts] = {}
-    origins: dict[str, dict[str, str]] = {}
+    services: dict[ServiceName, Counts] = {}
+    origins: dict[ServiceName, dict[str, str]] = {}
     """By service: the state of each origin, in HAProxy's words."""
-    cpu_percent: float = 0.0
+    cpu_percent: Percent = 0.0
     """Of one processor, all processes of the edge together."""
-    memory_bytes: int = 0
+    memory_bytes: Number = 0
     findings: list["Finding"] = []
     """The doctor's report."""
 
@@ -108,7 +124,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 class Line(Struct, frozen=True, kw_only=True):
     """One of a node's run log."""
 
-    time: float
+    time: Time
     level: Literal["debug", "info", "warning", "error"]
     tag: str
     text: str
@@ -117,14 +133,14 @@ class Line(Struct, frozen=True, kw_only=True):
 class Sample(Struct, frozen=True, kw_only=True):
     """Rates over the ten seconds before ``time``, by service; ``""`` is the node as a whole."""
 
-    time: float
-    connections: dict[str, float]
+    time: Time
+    connections: Rates
     """New ones per second."""
-    bytes: dict[str, float]
+    bytes: Rates
     """Per second, both ways."""
-    with_toa: float
+    with_toa: Rate
     """New connections to origins per second that carried the option, all services together."""
-    without_toa: float
+    without_toa: Rate
 
 
 class Test(Struct, frozen=True, kw_only=True):

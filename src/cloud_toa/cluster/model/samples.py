@@ -7,7 +7,7 @@ has a key of its own in each five minutes: the cluster's sum is the sum over ser
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -22,8 +22,15 @@ SECONDS = 10.0
 """What a sample is the rate over."""
 BUCKET = 300.0
 _SLOTS = int(BUCKET / SECONDS)
+_SAME = SECONDS / 2
+"""Two of a node's samples that are closer are the same one: how far its clock is ahead of the
+server's is found a little different each time."""
 KEPT = 24 * 3600.0
 _TRIES = 5
+_ROOM = 1_000_000
+"""Bytes of a sum; a store takes a megabyte."""
+_NUMBER = 28
+"""Bytes that a number takes at most, with what stands around it and its name."""
 NODE = ""
 """The name under which a sample has a node as a whole."""
 
@@ -37,11 +44,12 @@ class Amounts(Struct):
     with_toa: float = 0.0
     without_toa: float = 0.0
 
-    def add(self, other: "Amounts") -> None:
-        """Count something else in."""
+    def add(self, other: "Amounts", names: Container[str] | None = None) -> None:
+        """Count something else in; of services only these, if given."""
         for mine, its in ((self.connections, other.connections), (self.bytes, other.bytes)):
             for name, value in its.items():
-                mine[name] = mine.get(name, 0.0) + value
+                if names is None or name in names:
+                    mine[name] = mine.get(name, 0.0) + value
         self.with_toa += other.with_toa
         self.without_toa += other.without_toa
 
@@ -92,7 +100,7 @@ class Keeper:
         self._last: dict[str, _Kept] = {}
 
     async def keep(self, id_: str, told: Sequence[Sample], ahead: float) -> list[Sample]:
-        """Keep a node's samples; answer them by the server's clock.
+        """Keep a node's samples; answer those that were not kept before, by the server's clock.
 
         Args:
             id_: the node's.
@@ -105,35 +113,39 @@ class Keeper:
         buckets: dict[int, list[Sample]] = {}
         for sample in samples:
             buckets.setdefault(_bucket(sample.time), []).append(sample)
-        for bucket, new in sorted(buckets.items()):
-            await self._add(id_, bucket, new)
-        return samples
+        new: list[Sample] = []
+        for bucket, its in sorted(buckets.items()):
+            new += await self._add(id_, bucket, its)
+        return new
 
-    async def _add(self, id_: str, bucket: int, new: list[Sample]) -> None:
+    async def _add(self, id_: str, bucket: int, its: list[Sample]) -> list[Sample]:
         key = f"samples/{id_}/{_key(bucket)}"
         kept = self._last.pop(id_, None)
-        for tries in range(_TRIES, 0, -1):
+        tries = 0
+        while True:
             if kept is not None and kept.bucket < bucket:
                 kept = _Kept(bucket, [], 0)  # most probably
             elif kept is None or kept.bucket > bucket:
                 entry = await self._store.get(key)
                 before = read(entry, list[Sample]) if entry else []
                 kept = _Kept(bucket, before, entry.revision if entry else 0)
-            times = {sample.time for sample in kept.samples}
             # A node that heard no answer tells it again.
-            both = [*kept.samples, *(sample for sample in new if sample.time not in times)]
-            both = both[: 2 * _SLOTS]
+            both = list(kept.samples)
+            for sample in its:
+                if all(abs(sample.time - each.time) >= _SAME for each in both):
+                    both.append(sample)
             seconds = max(60.0, bucket + BUCKET + KEPT - self._clock())
             try:
                 revision = await self._store.change(put(key, both, kept.revision, seconds))
             except ConflictError:
                 kept = None
-                if tries == 1:
+                tries += 1
+                if tries == _TRIES:
                     raise
             else:
                 self._last[id_] = _Kept(bucket, both, revision)
                 self._forget()
-                return
+                return both[len(kept.samples) :]
 
     def _forget(self) -> None:
         """Let go of what is of nodes that have told nothing for a while, as they may be gone."""
@@ -175,21 +187,42 @@ async def of_cluster(
     return _series(told, since, until, step, service)
 
 
+class _Sum:
+    """What passed in five minutes: small enough to be kept, whatever names nodes invent."""
+
+    def __init__(self) -> None:
+        self.slots: dict[float, Amounts] = {}
+        self._names: set[str] = set()
+        self._room = _ROOM
+        self._admit(NODE)
+
+    def add(self, sample: Sample) -> None:
+        """Count a sample in; a service that there is no room for, in its node alone."""
+        for name in (*sample.connections, *sample.bytes):
+            self._admit(name)
+        slot = sample.time // SECONDS * SECONDS
+        self.slots.setdefault(slot, Amounts()).add(amounts(sample), self._names)
+
+    def _admit(self, name: str) -> None:
+        size = _SLOTS * 2 * (len(name) + _NUMBER)
+        if name not in self._names and size <= self._room:
+            self._names.add(name)
+            self._room -= size
+
+
 class Totals:
     """What this API server was told by nodes, added up."""
 
     def __init__(self) -> None:
         self._server = random_tokens.new_id()
-        self._sums: dict[int, dict[float, Amounts]] = {}
+        self._sums: dict[int, _Sum] = {}
         self._changed: set[int] = set()
 
     def add(self, told: Iterable[Sample]) -> None:
         """Count samples in, whose time is the server's."""
         for sample in told:
             bucket = _bucket(sample.time)
-            slot = sample.time // SECONDS * SECONDS
-            slots = self._sums.setdefault(bucket, {})
-            slots.setdefault(slot, Amounts()).add(amounts(sample))
+            self._sums.setdefault(bucket, _Sum()).add(sample)
             self._changed.add(bucket)
 
     def again(self, key: str) -> None:
@@ -202,11 +235,12 @@ class Totals:
         changed = [
             put(
                 f"totals/{_key(bucket)}/{self._server}",
-                self._sums[bucket],
+                self._sums[bucket].slots,
                 None,
                 max(60.0, bucket + BUCKET + KEPT - now),
             )
-            for bucket in sorted(self._changed)
+            # One that could not be kept may have been let go of since.
+            for bucket in sorted(self._changed & self._sums.keys())
         ]
         self._changed.clear()
         # What a node tells after hours begins a key's sum again only where this one forgets it.
