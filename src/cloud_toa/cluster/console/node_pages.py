@@ -6,6 +6,7 @@ import shlex
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from cloud_toa.cluster.api import access
 from cloud_toa.cluster.console.page import Page, route
 from cloud_toa.cluster.model import nodes
 from cloud_toa.cluster.model.values import Mistake, RefusedError
@@ -89,7 +90,7 @@ async def _new_token(page: Page) -> Response:
         {},
         token=token,
         command=command(server, token.token),
-        insecure=not page.cluster.options.secure,
+        insecure=not access.by_tls(page.request),
     )
 
 

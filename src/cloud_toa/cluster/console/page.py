@@ -163,7 +163,7 @@ def keep(response: Response, request: HTTPConnection, name: str, value: str) -> 
         name,
         value,
         max_age=_YEAR,
-        secure=cluster_of(request).options.secure,
+        secure=access.by_tls(request),
         httponly=True,
         samesite="lax",
     )
