@@ -38,11 +38,18 @@ def wanted(page: Page) -> Filter:
     )
 
 
-async def rows(page: Page, lines: Sequence[NodeLine]) -> str:
-    """Lines as rows of the table."""
+async def rows(page: Page, lines: Sequence[NodeLine], missed: int) -> str:
+    """Lines as rows of the table, the newest on top.
+
+    Args:
+        page: the one that follows them.
+        lines: what came.
+        missed: how many came before these and were passed over.
+    """
+    lines = sorted(lines, key=lambda line: -line.time)
     names = {node.id: node.name for node in await nodes.all(page.store)}
     template = templates.environment().get_template("log_lines.html")
-    return template.render({"t": page.t, "lines": lines, "names": names})
+    return template.render({"t": page.t, "lines": lines, "names": names, "missed": missed})
 
 
 async def _logs(page: Page) -> Response:
@@ -68,6 +75,7 @@ async def _logs(page: Page) -> Response:
     return page.show(
         "logs.html",
         lines=lines,
+        missed=0,
         names=names,
         filter=wish,
         since=page.query.get("since", ""),
