@@ -40,13 +40,14 @@ def command(server: str, token: str) -> str:
         "set -e",
         "umask 077",
         f"mkdir -p {_FOLDER}",
-        f"echo {token} >{_FOLDER}/node.token",
+        f"cat >{_FOLDER}/node.token",
         f"echo OPTIONS={shlex.join(options)} >{_FOLDER}/node.env",
         f"systemctl enable {_UNIT}",
         # It may run already, for another server.
         f"systemctl restart {_UNIT}",
     )
-    return f"sudo sh -c {shlex.quote('; '.join(steps))}"
+    # Not in sudo's arguments, which it logs.
+    return f"echo {token} | sudo sh -c {shlex.quote('; '.join(steps))}"
 
 
 async def _list(page: Page) -> Response:
