@@ -206,7 +206,11 @@ class FakeNode:
             Line(time=now - (len(lines) - at), level=level, tag=tag, text=text)  # type: ignore[arg-type]
             for at, (level, tag, text) in enumerate(lines)
         ]
-        self._call("POST", "/node/logs", told)
+        self.tell(told)
+
+    def tell(self, lines: list[Line]) -> None:
+        """Tell lines of its log as they are."""
+        self._call("POST", "/node/logs", lines)
 
     def sample(self) -> None:
         """Tell rates, as a day's traffic might be: of an hour at first, then what is new."""

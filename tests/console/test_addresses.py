@@ -15,6 +15,7 @@ ODD = (
     "/audit?before=nan",
     "/audit?before=1e999",
     "/logs?since=yesterday&until=0001-01-01T00:00&level=loud&node=none",
+    "/logs?before=nan&until=0001-01-01T00:00",
     "/?range=year&node=none&service=none",
     "/dashboard/data?range=&node=%00",
     "/nodes/none",

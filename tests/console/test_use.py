@@ -108,7 +108,7 @@ def test_a_node_joins_by_the_command(opened: Opened, cluster: Cluster) -> None:
     page.get_by_role("button", name="Make the command").click()
     command = page.locator(".copy code").inner_text()
     assert f"--server {cluster.server.url} " in command
-    found = re.search(r"echo (join_\S+) >", command)
+    found = re.search(r"echo (join_\S+) \| sudo ", command)
     assert found
     page.get_by_role("button", name="Copy the command").click()
     expect(page.get_by_text("Copied").first).to_be_attached()

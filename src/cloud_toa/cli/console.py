@@ -56,7 +56,8 @@ def add(verbs: Subparsers) -> None:
         default=[],
         metavar="CIDR",
         help="a reverse proxy in front: where it says by X-Forwarded-For that a call comes from "
-        "counts for limits and logs; nobody else's word does (repeatable)",
+        "counts for limits and logs, and X-Forwarded-Proto: https is believed; nobody else's word "
+        "is (repeatable)",
     )
     parser.add_argument(
         "--insecure",

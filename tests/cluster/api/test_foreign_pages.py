@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a page of another site can't do with the cookie of somebody who is logged in."""
 
+import socket
+
 import httpx
 import pytest
 
-from tests.cluster.api.serving import PASSWORD, Serving
+from tests.cluster.api.serving import PASSWORD, PATIENCE, Serving
 
 WISH = {"language": "zh"}
 
@@ -71,6 +73,20 @@ def test_by_another_name(admin: httpx.Client, nobody: httpx.Client, host: str) -
         said = client.get("/api/me", headers={"Host": host})
         assert said.status_code in (400, 421)
     assert nobody.get("/health", headers={"Host": host}).status_code in (400, 421)
+
+
+def test_health_is_told_without_a_name(server: Serving) -> None:
+    """HAProxy's ``option httpchk`` asks so; a browser can't."""
+    assert bare_answer(server, "/health") == "200"
+    assert bare_answer(server, "/api/me") == "421"
+
+
+def bare_answer(server: Serving, path: str) -> str:
+    """The status that HTTP/1.0 without ``Host`` gets."""
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as sock:
+        sock.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        with sock.makefile("rb") as answer:
+            return answer.readline().split()[1].decode()
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:7788", "[::1]:80", "192.0.2.1"])

@@ -37,7 +37,7 @@ class Counting(Mirror):
 def test_nodes_that_use_a_token_together(tmp_path: Path) -> None:
     async def main() -> None:
         store = Counting(await SqliteStore.open(tmp_path / "cluster.db"), ())
-        cluster = Cluster(store, Options(secure=False))
+        cluster = Cluster(store, Options())
         await cluster.start()
         try:
             made = await nodes.join_token(cluster.store, By("ann", "192.0.2.1"), uses=TOGETHER)

@@ -73,7 +73,7 @@ def test_cookie(company: Company) -> None:
         said = client.post("/api/login", json={"name": "cookie", "password": PASSWORD})
     words = [word.strip().lower() for word in said.headers["Set-Cookie"].split(";")]
     assert {"httponly", "samesite=lax", "path=/"} <= set(words)
-    assert "secure" not in words  # this one listens on plain loopback; see test_tls.py
+    assert "secure" not in words  # this one listens on plain loopback; see test_http.py
 
 
 def test_login_changes_the_session(company: Company) -> None:

@@ -7,7 +7,8 @@ whatever changes something also shows the page's token, in the header ``X-CSRF-T
 form's field ``csrf``, and comes from a page of the same origin. `gate.Gate` sees to that for every
 call, also those of the console's pages.
 
-The console calls `who`, `require`, `page_token`, `log_in`, `log_out`, `set_cookie`.
+The console calls `who`, `require`, `page_token`, `log_in`, `log_out`, `set_cookie`,
+`by_tls`.
 """
 
 from dataclasses import dataclass, field
@@ -89,6 +90,14 @@ def address(request: HTTPConnection) -> str:
     return request.client.host if request.client else ""
 
 
+def by_tls(request: HTTPConnection) -> bool:
+    """Whether the browser speaks TLS, to this server or to a proxy that it trusts.
+
+    Cookies that it gets are then never sent without.
+    """
+    return bool(request.scope["scheme"] == "https")
+
+
 def page_token(request: HTTPConnection) -> str:
     """What the page shows with each change: ``X-CSRF-Token`` or the form's field ``csrf``."""
     asking = who(request)
@@ -139,7 +148,7 @@ async def change_password(request: Request, current: str, new: str) -> str:
 
 def set_cookie(response: Response, request: Request, token: str | None) -> None:
     """Have the browser keep a session's token; forget it where there is none."""
-    secure = cluster_of(request).options.secure
+    secure = by_tls(request)
     name = _SECURE_COOKIE if secure else _COOKIE
     response.set_cookie(
         name,
@@ -181,7 +190,11 @@ def check_origin(request: HTTPConnection) -> None:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise refuse(403, "a page of another site asks for this")
     origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2] != request.headers.get("Host"):
+    if origin is None:
+        return
+    scheme, _, host = origin.partition("://")
+    # Behind a proxy that does not say that it ends TLS, pages are by https, and calls are not.
+    if host != request.headers.get("Host") or (by_tls(request) and scheme != "https"):
         raise refuse(403, "a page of another site asks for this")
 
 
@@ -201,5 +214,4 @@ async def _by_token(cluster: Cluster, token: str) -> Who | None:
 
 
 def _cookie(request: HTTPConnection) -> str | None:
-    secure = cluster_of(request).options.secure
-    return request.cookies.get(_SECURE_COOKIE if secure else _COOKIE) or None
+    return request.cookies.get(_SECURE_COOKIE if by_tls(request) else _COOKIE) or None

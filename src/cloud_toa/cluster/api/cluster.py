@@ -24,12 +24,10 @@ HELD = ("settings", "nodes/", "status/", "alive/", "tests/", "users/", "sessions
 class Options:
     """How a server is reached."""
 
-    secure: bool
-    """Whether browsers speak TLS to it: then cookies are never sent without."""
     hosts: tuple[str, ...] = ()
     """Names that it is known by, beside addresses and localhost; ``*.example.com`` as well."""
     proxies: tuple[IPNetwork, ...] = ()
-    """Whose word on where a call comes from counts."""
+    """Whose word on where a call comes from, and whether by TLS, counts."""
 
 
 class Cluster:

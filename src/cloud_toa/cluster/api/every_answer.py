@@ -33,9 +33,8 @@ _BY_TLS = {"Strict-Transport-Security": "max-age=31536000"}
 class EveryAnswer:
     """Around everything else."""
 
-    def __init__(self, app: ASGIApp, secure: bool) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._headers = {**_HEADERS, **(_BY_TLS if secure else {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on."""
@@ -47,13 +46,14 @@ class EveryAnswer:
             return
         began, status = time.monotonic(), 500
         scope.setdefault("state", {})
+        more = _BY_TLS if scope["scheme"] == "https" else {}
 
         async def send_more(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
+                for name, value in (_HEADERS | more).items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a call comes from that a reverse proxy hands on: by its ``X-Forwarded-For``.
+"""Where a call comes from that a reverse proxy hands on, and whether it came by TLS.
 
-Each proxy writes at the end whom it was asked by, so entries count from the end, and only as far
-as trusted proxies wrote them; what is before may be anybody's invention. uvicorn's own middleware
-takes whatever is there for an address, the scheme from a header as well, and does not know IPv4
-that is written ``::ffff:a.b.c.d``, as it is where a server listens on ``[::]``.
+By ``X-Forwarded-For`` and ``X-Forwarded-Proto``. Each proxy writes at the end of the former whom
+it was asked by, so entries count from the end, and only as far as trusted proxies wrote them; what
+is before may be anybody's invention. uvicorn's own middleware takes whatever is there for an
+address, and does not know IPv4 that is written ``::ffff:a.b.c.d``, as it is where a server listens
+on ``[::]``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +36,7 @@ def proxies(words: Iterable[str]) -> tuple[IPNetwork, ...]:
 
 
 class Forwarded:
-    """Around everything else: so that limits and logs have the client's address."""
+    """Around everything else: so that limits, logs, cookies and links are the client's."""
 
     def __init__(self, app: ASGIApp, trusted: Sequence[IPNetwork]) -> None:
         self._app, self._trusted = app, trusted
@@ -43,8 +44,11 @@ class Forwarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on."""
         if scope["type"] == "http" and scope.get("client"):
-            said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-            scope["client"] = (client(scope["client"][0], said, self._trusted), 0)
+            source = scope["client"][0]
+            if by_tls(source, _values(scope, b"x-forwarded-proto"), self._trusted):
+                scope["scheme"] = "https"
+            said = _values(scope, b"x-forwarded-for")
+            scope["client"] = (client(source, said, self._trusted), 0)
         await self._app(scope, receive, send)
 
 
@@ -65,6 +69,27 @@ def client(source: str, said: Sequence[bytes], trusted: Sequence[IPNetwork]) -> 
     except ValueError:
         return source
     return str(found)
+
+
+def by_tls(source: str, said: Sequence[bytes], trusted: Sequence[IPNetwork]) -> bool:
+    """Whether the proxy at ``source`` says that it was asked by TLS.
+
+    Args:
+        source: an address.
+        said: values of the header ``X-Forwarded-Proto``. Of several, some may be the client's.
+        trusted: whose word counts.
+    """
+    if [value.strip().lower() for value in said] != [b"https"]:
+        return False
+    try:
+        found = _address(source)
+    except ValueError:
+        return False
+    return any(found in network for network in trusted)
+
+
+def _values(scope: Scope, wanted: bytes) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == wanted]
 
 
 def _address(text: str) -> IPAddress:

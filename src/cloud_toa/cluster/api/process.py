@@ -75,7 +75,7 @@ async def run(
     sock = None
     named = names_in(listening.certificate) if listening.certificate else ()
     known = (*hosts, *named, socket.gethostname(), socket.getfqdn())
-    options = Options(context is not None, tuple(host.lower() for host in known), proxies)
+    options = Options(tuple(host.lower() for host in known), proxies)
     cluster = Cluster(store, options)
     try:
         sock = listening.bind()

@@ -70,7 +70,7 @@ def app(cluster: Cluster, pages: Pages | None = None) -> ASGIApp:
     made.router.redirect_slashes = False
     made.state.cluster = cluster
     # Outside of all, so that an answer to a fault of ours has what every answer has.
-    return Forwarded(EveryAnswer(made, cluster.options.secure), cluster.options.proxies)
+    return Forwarded(EveryAnswer(made), cluster.options.proxies)
 
 
 def _problem(request: Request, error: Exception) -> ProblemError:

@@ -69,14 +69,13 @@ def _asked(page: Page, views: list[View], names: list[str] | None) -> tuple[str,
 async def _shown(page: Page, views: list[View], node: str, service: str) -> dict[str, Any]:
     last = await _last(page, node, service)
     chosen = [each for each in views if not node or each.id == node]
-    told = (last.with_toa + last.without_toa) if last else 0.0
     return {
         "nodes": views,
         "online": sum(each.state != "offline" for each in views),
         "failed": sum(each.state == "failed" for each in views),
         "current": sum(_current(each, service) for each in chosen if each.state != "offline"),
         "last": last,
-        "share": last.with_toa / told if last and told else None,
+        "share": _share(last),
     }
 
 
@@ -129,5 +128,7 @@ def _columns(series: Series) -> dict[str, list[float | None]]:
 
 
 def _share(point: Point | None) -> float | None:
-    total = point.with_toa + point.without_toa if point else 0.0
-    return point.with_toa / total if point and total else None
+    if point is None or point.with_toa is None or point.without_toa is None:
+        return None
+    total = point.with_toa + point.without_toa
+    return point.with_toa / total if total else None

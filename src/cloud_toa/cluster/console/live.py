@@ -6,7 +6,8 @@ that there is something, however many nodes there are.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -17,6 +18,7 @@ from cloud_toa.cluster.api.streams import EventStream
 from cloud_toa.cluster.console import log_pages
 from cloud_toa.cluster.console.page import Page, route
 from cloud_toa.cluster.model import settings
+from cloud_toa.cluster.model.logs import NodeLine
 
 _NODES = ("nodes/", settings.KEY)
 
@@ -30,7 +32,7 @@ class PageStream:
         self,
         inner: ConsoleStream,
         good: Callable[[], Awaitable[bool]],
-        written: Callable[[ConsoleStream], Awaitable[str]] | None,
+        written: Callable[[Sequence[NodeLine], int], Awaitable[str]] | None,
     ) -> None:
         self.woken: asyncio.Event = inner.woken
         self._inner = inner
@@ -57,8 +59,11 @@ class PageStream:
         keys, inner.keys = inner.keys, {}
         if self._written is None:
             return _event("nodes", "") if any(key.startswith(_NODES) for key in keys) else b""
-        html = await self._written(inner) if inner.lines else ""
+        # Others come while these are written.
+        lines = list(inner.lines)
         inner.lines.clear()
+        missed, inner.missed = inner.missed, 0
+        html = await self._written(lines, missed) if lines else ""
         return _event("lines", html) if html else b""
 
     def close(self) -> None:
@@ -82,12 +87,7 @@ async def _live(page: Page) -> Response:
 
 async def _follow(page: Page) -> Response:
     inner = page.cluster.consoles.open(log_pages.wanted(page), _good(page))
-
-    async def written(stream: ConsoleStream) -> str:
-        lines = sorted(stream.lines, key=lambda line: -line.time)
-        return await log_pages.rows(page, lines)
-
-    return EventStream(PageStream(inner, _good(page), written))
+    return EventStream(PageStream(inner, _good(page), partial(log_pages.rows, page)))
 
 
 def _good(page: Page) -> Callable[[], Awaitable[bool]]:

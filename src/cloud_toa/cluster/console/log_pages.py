@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
+from msgspec import structs
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
@@ -37,11 +38,18 @@ def wanted(page: Page) -> Filter:
     )
 
 
-async def rows(page: Page, lines: Sequence[NodeLine]) -> str:
-    """Lines as rows of the table."""
+async def rows(page: Page, lines: Sequence[NodeLine], missed: int) -> str:
+    """Lines as rows of the table, the newest on top.
+
+    Args:
+        page: the one that follows them.
+        lines: what came.
+        missed: how many came before these and were passed over.
+    """
+    lines = sorted(lines, key=lambda line: -line.time)
     names = {node.id: node.name for node in await nodes.all(page.store)}
     template = templates.environment().get_template("log_lines.html")
-    return template.render({"t": page.t, "lines": lines, "names": names})
+    return template.render({"t": page.t, "lines": lines, "names": names, "missed": missed})
 
 
 async def _logs(page: Page) -> Response:
@@ -49,13 +57,16 @@ async def _logs(page: Page) -> Response:
     views = await nodes.all(page.store)
     names = {node.id: node.name for node in views}
     ids = [wish.node] if wish.node in names else [] if wish.node else list(names)
-    found = await logs.latest(page.store, ids, wish, _PIECE)
-    lines = found[::-1]
+    if page.before is not None:
+        wish = structs.replace(wish, until=min(wish.until, page.before))
+    # One more than is shown: the next page begins with it. By its whole time, which no field for
+    # the time has, and with what is of the same moment, so that no line is on neither.
+    found = await logs.latest(page.store, ids, wish, _PIECE + 1)
+    lines = found[: -_PIECE - 1 : -1]
     given = {key: page.query[key] for key in _KEYS if page.query.get(key)}
     older = ""
-    if len(lines) == _PIECE:
-        until = datetime.fromtimestamp(lines[-1].time, UTC).isoformat(timespec="seconds")[:19]
-        older = f"/logs?{urlencode({**given, 'until': until})}"
+    if len(found) > _PIECE:
+        older = f"/logs?{urlencode({**given, 'before': repr(found[0].time)})}"
     wrong = [
         f"no time: {page.query[key][:40]}"
         for key in ("since", "until")
@@ -64,12 +75,13 @@ async def _logs(page: Page) -> Response:
     return page.show(
         "logs.html",
         lines=lines,
+        missed=0,
         names=names,
         filter=wish,
         since=page.query.get("since", ""),
         until=page.query.get("until", ""),
         query=urlencode(given),
-        filtered=bool(given),
+        filtered=bool(given) or page.before is not None,
         follow=page.query.get("follow") == "on",
         older=older,
         tags=sorted({line.tag for line in lines if line.tag}),

@@ -6,6 +6,7 @@ import shlex
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from cloud_toa.cluster.api import access
 from cloud_toa.cluster.console.page import Page, route
 from cloud_toa.cluster.model import nodes
 from cloud_toa.cluster.model.values import Mistake, RefusedError
@@ -39,13 +40,14 @@ def command(server: str, token: str) -> str:
         "set -e",
         "umask 077",
         f"mkdir -p {_FOLDER}",
-        f"echo {token} >{_FOLDER}/node.token",
+        f"cat >{_FOLDER}/node.token",
         f"echo OPTIONS={shlex.join(options)} >{_FOLDER}/node.env",
         f"systemctl enable {_UNIT}",
         # It may run already, for another server.
         f"systemctl restart {_UNIT}",
     )
-    return f"sudo sh -c {shlex.quote('; '.join(steps))}"
+    # Not in sudo's arguments, which it logs.
+    return f"echo {token} | sudo sh -c {shlex.quote('; '.join(steps))}"
 
 
 async def _list(page: Page) -> Response:
@@ -89,7 +91,7 @@ async def _new_token(page: Page) -> Response:
         {},
         token=token,
         command=command(server, token.token),
-        insecure=not page.cluster.options.secure,
+        insecure=not access.by_tls(page.request),
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One page that somebody asks for: who he is, in which language, and the templates."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from cloud_toa.cluster.store import Store
 THEMES = ("auto", "light", "dark")
 _YEAR = 365 * 86400
 _MOST_INPUTS = 20_000
+_TIME = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _ONCE = ("said", "language", "theme")
 """Parts of a query that are for one answer."""
 
@@ -65,6 +67,12 @@ class Page:
     def query(self) -> Mapping[str, str]:
         """What stands behind the question mark."""
         return self.request.query_params
+
+    @property
+    def before(self) -> float | None:
+        """The time to which a link to what is older goes back; None where none leads here."""
+        asked = self.query.get("before", "")
+        return float(asked) if _TIME.fullmatch(asked) else None
 
     def named(self, what: str) -> str:
         """A part of the path."""
@@ -163,7 +171,7 @@ def keep(response: Response, request: HTTPConnection, name: str, value: str) -> 
         name,
         value,
         max_age=_YEAR,
-        secure=cluster_of(request).options.secure,
+        secure=access.by_tls(request),
         httponly=True,
         samesite="lax",
     )

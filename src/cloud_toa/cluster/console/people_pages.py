@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may log in, which programs may call, and who did what."""
 
-import re
-
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
@@ -13,7 +11,6 @@ from cloud_toa.cluster.model.values import Mistake, RefusedError
 from cloud_toa.cluster.store import ConflictError
 
 _PIECE = 100
-_TIME = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _DAYS = ("30", "90", "365", "")
 
 
@@ -158,8 +155,6 @@ async def _remove_token(page: Page) -> Response:
 
 
 async def _audit(page: Page) -> Response:
-    asked = page.query.get("before", "")
-    before = float(asked) if _TIME.fullmatch(asked) else None
-    records = await audit.latest(page.store, before=before, limit=_PIECE)
+    records = await audit.latest(page.store, before=page.before, limit=_PIECE)
     older = f"/audit?before={records[-1].time!r}" if len(records) == _PIECE else ""
     return page.show("audit.html", records=records, older=older)

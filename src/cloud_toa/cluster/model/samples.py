@@ -62,9 +62,11 @@ class Point(Struct, frozen=True, kw_only=True):
     """New ones per second."""
     bytes: float
     """Per second, both ways."""
-    with_toa: float
-    """New connections to origins per second that carried the option."""
-    without_toa: float
+    with_toa: float | None
+    """New connections to origins per second that carried the option; null, as is the other, of a
+    service: nodes count it of all services together.
+    """
+    without_toa: float | None
 
 
 class Series(Struct, frozen=True, kw_only=True):
@@ -263,8 +265,8 @@ def _series(
             time=at,
             connections=each.connections.get(service, 0.0) / step,
             bytes=each.bytes.get(service, 0.0) / step,
-            with_toa=each.with_toa / step,
-            without_toa=each.without_toa / step,
+            with_toa=each.with_toa / step if service == NODE else None,
+            without_toa=each.without_toa / step if service == NODE else None,
         )
         for at, each in sorted(sums.items())
     ]
