@@ -289,7 +289,9 @@ def test_a_redirection_gets_no_token(tmp_path: Path) -> None:
         asked.append(await reader.readuntil(b"\r\n\r\n"))
         host = asked[-1].partition(b"ost: ")[2].split()[0]
         place = b"Location: http://" + host + b"/elsewhere"
-        writer.write(b"HTTP/1.1 302 Found\r\n" + place + b"\r\nContent-Length: 0\r\n\r\n")
+        # Else the next call may meet this connection before its end has come.
+        more = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        writer.write(b"HTTP/1.1 302 Found\r\n" + place + more)
         writer.close()
 
     async def scene() -> None:
