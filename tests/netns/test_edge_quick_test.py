@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
+from tests.netns.authority import Authority
 from tests.netns.edge_node import PORT, SERVICE, EdgeNode, running, write
+from tests.netns.edge_services import origin
 from tests.netns.sender import CLIENT
 from tests.netns.test_edge_run import ONE
+from tests.netns.test_edge_tls import entry, tls_service
 from tests.netns.traffic import SERVER, SERVER6, listen
 
 EVERYWHERE = ONE.replace("10.8.0.1", "0.0.0.0").replace("fd08::1", "::")
@@ -52,6 +55,24 @@ def test_the_origin_sees_the_client(lab: Lab, receiver: Path, text: str) -> None
             said = node.command("edge", "test", "web").stdout
             assert f"  option sent to {SERVER[0]}:{SERVER[1]} in: SYN, ACK, data\n" in said
             assert "; TOA named 203.0.113.77:" in said
+
+
+@pytest.mark.one_kernel
+def test_a_service_by_a_name_for_many(lab: Lab, receiver: Path) -> None:
+    """TLS: it is asked for a name that ends as its wildcard does, and others have not."""
+    echo(lab, receiver)
+    certificate = entry(Authority(lab.files).pem("*.web.test"))
+    web = 'server_names = ["*.web.test"]'
+    other = 'server_names = ["web.test", "www.web.test"]'
+    text = "".join(
+        tls_service(name, PORT, certificate, lines=lines, origins=origin(port))
+        for name, lines, port in (("web", web, SERVER[1]), ("other", other, SERVER[1] + 100))
+    )
+    with running(lab, "--config", str(write(lab, text))) as node:
+        code, shown = ask(node)
+        assert code == 0, shown
+        assert shown["origin"] == f"{SERVER[0]}:{SERVER[1]}"
+        assert shown["origin_saw"], shown
 
 
 @contextmanager
