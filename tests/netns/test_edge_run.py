@@ -131,14 +131,22 @@ def test_a_port_that_another_program_has(lab: Lab, receiver: Path) -> None:
 
 @pytest.mark.one_kernel
 def test_a_start_that_fails_leaves_nothing(lab: Lab) -> None:
-    """A port that is not to be had, a wrong file, and a program that is none."""
+    """A port that is not to be had, a wrong file, and a program that is none.
+
+    Where it is the metrics' port, HAProxy does not begin to serve.
+    """
     path = write(lab, ONE)
     with lab.edge.entered():
         folder = state.directory()
         other = socket.create_server((EDGE[4], PORT))
     with other:
         said = command(lab, "edge", "run", "--config", str(path))
+        elsewhere = ONE.replace(str(PORT), "8081")
+        path = write(lab, f'metrics = "{EDGE[4]}:{PORT}"\n{elsewhere}')
+        without_metrics = command(lab, "edge", "run", "--config", str(path)).stderr
     assert f"{EDGE[4]}:{PORT} is in use" in said.stderr
+    assert f"metrics {EDGE[4]}:{PORT} can't be had: Address already in use" in without_metrics
+    assert "HAProxy is process" not in without_metrics
     for wrong, why in (
         (ONE + '[haproxy]\nprogram = "/etc"\n', "/etc can't be run: Permission denied"),
         (ONE.replace("[[service]]", "[service]"), "line 2"),

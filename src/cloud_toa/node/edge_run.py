@@ -69,6 +69,7 @@ class Edge:
         self._source, self._undo = source, undo
         self._stop = asyncio.Event()
         self._serves = False
+        self._started = False
         self._asked: signal.Signals | None = None
         file = source.read()
         self.chosen = choose(file.toa.datapath)
@@ -97,6 +98,12 @@ class Edge:
         metrics = parse_address(services.file.metrics) if services.file.metrics else None
         self._look()
         adopted = await services.prepare()
+        if metrics is not None:
+            # Before anything is changed: the port may be another's.
+            serve_metrics(
+                metrics, self._measured, None, self._undo, balancer.places.metrics,
+                setting="metrics",
+            )  # fmt: skip
         how = "by a start of the edge, and of HAProxy"
         _log.info("datapath: %s, as %s", self.chosen.datapath, self.chosen.why)
         if adopted and (why := self._not_fit()):
@@ -119,10 +126,8 @@ class Edge:
         await services.start(adopted=adopted)
         self._left.clear()
         self._write_state()
-        if metrics is not None:
-            serve_metrics(metrics, self._shown, None, self._undo, balancer.places.metrics)
         services.warn()
-        self._serves = True
+        self._serves = self._started = True
         _log.info("ready: %s", ", ".join(map(_where, services.file.service)))
         sd_notify.ready()
         return "by a start of the edge: HAProxy and connections go on" if adopted else how
@@ -254,6 +259,9 @@ class Edge:
 
     def _write_state(self) -> None:
         self._state.write(self._shown())
+
+    def _measured(self) -> dict[str, Any] | None:
+        return self._shown() if self._started else None
 
     def _shown(self) -> dict[str, Any]:
         services = self.services
