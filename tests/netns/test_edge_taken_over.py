@@ -16,6 +16,7 @@ from cloud_toa.demo.lab import EDGE, Lab, inside
 from cloud_toa.node import state
 from tests.netns import queue_edge
 from tests.netns.edge_node import (
+    PORT,
     SERVICE,
     EdgeNode,
     command,
@@ -82,9 +83,14 @@ def test_it_goes_on_when_the_next_node_can_t_start(lab: Lab, receiver: Path) -> 
     ):
         pid = node.haproxy
         before = processes(node)
+        name = Path("/proc/self/comm").read_text().strip()
         node.stop(signal.SIGKILL)
         for wrong, why in (
             (ONE.replace("origin]]", "orogin]]"), "unknown key 'orogin'"),
+            (
+                ONE.replace(f"{EDGE[4]}:{PORT}", f"{EDGE[4]}:8083"),
+                f"{EDGE[4]}:8083 is in use by {name} (process {os.getpid()}): stop that, or ",
+            ),
             (f'metrics = "{EDGE[4]}:8083"\n' + ONE, f"metrics {EDGE[4]}:8083 can't be had: "),
         ):
             said = command(lab, "edge", "run", "--config", str(write(lab, wrong)))

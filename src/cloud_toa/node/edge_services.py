@@ -9,6 +9,7 @@ former ones after it.
 
 import logging
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from cloud_toa.balancer import certificates, changes, expiry, open_files, ports, render
+from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.pipes import check_access_log
 from cloud_toa.balancer.process import Balancer, Places
 from cloud_toa.balancer.render import Addresses
@@ -91,6 +93,7 @@ class Services:
             assert self.balancer.master is not None
             # It may have been started with another limit, which it keeps.
             self._open_files = min(self._open_files, open_files.of(self.balancer.master))
+            self._check_ports(self.file, ports.of(self.balancer.places.configuration.read_text()))
             return True
         ports.check(listen for service in self.file.service for listen in service.addresses)
         return False
@@ -118,6 +121,7 @@ class Services:
 
     def leave(self) -> None:
         """Remove HAProxy's cgroup and files, unless it is there; after the sender's end."""
+        self.balancer.forget()
         with suppress(OSError):  # a cgroup with somebody in it can't be removed
             self.cgroup.rmdir()
             shutil.rmtree(self.balancer.places.folder, ignore_errors=True)
@@ -143,7 +147,7 @@ class Services:
         try:
             files = self._put_files(new)
             await self.balancer.check(self.configuration(new))
-            self._check_ports(new)
+            self._check_ports(new, ports.of(self.configuration()))
             for key in _FIXED:
                 if attrgetter(key)(new) != attrgetter(key)(old):
                     raise FixedError(f"{key} can't change while the edge runs: start it anew")
@@ -286,8 +290,9 @@ class Services:
         ):
             _log.warning("%s", line)
 
-    def _check_ports(self, new: EdgeFile) -> None:
-        ours = [listen for service in self.file.service for listen in service.addresses]
+    def _check_ports(self, new: EdgeFile, ours: Iterable[Listen]) -> None:
+        """See that those are to be had which HAProxy does not listen on already."""
+        ours = list(ours)
         ports.check(
             listen
             for service in new.service
