@@ -72,6 +72,8 @@ class Edge:
         self._started = False
         self._asked: signal.Signals | None = None
         file = source.read()
+        self._named = file.files
+        """By what was read last, whether it is in force or was refused."""
         self.chosen = choose(file.toa.datapath)
         if self.chosen.datapath == "queue":
             setup.require(file.toa.auto_setup)
@@ -178,7 +180,10 @@ class Edge:
         try:
             async with self._changing:
                 await self.services.drain(self._source.drained)
-                done = await self.services.apply(self._source.read())
+                wanted = self._source.read()
+                self._named = wanted.files
+                self._look()
+                done = await self.services.apply(wanted)
             _log.info("applied %s", done)
             self._access.set(self.services.file.access_log)
             self._look()
@@ -228,7 +233,7 @@ class Edge:
     def _look(self) -> None:
         """What changes in these from now on is a change, or from when they were looked at."""
         paths = [str(self._source.path)] if self._source.watched else []
-        paths += self.services.file.files
+        paths += {*self.services.file.files, *self._named}
         self._seen = {path: self._seen.get(path, mark) for path, mark in marks(paths).items()}
 
     def _not_fit(self) -> str:
