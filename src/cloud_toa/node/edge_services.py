@@ -118,6 +118,7 @@ class Services:
         else:
             await self.balancer.start(self.configuration())
             _log.info("HAProxy is process %s", self.balancer.master)
+        self._keep_files()
 
     def leave(self) -> None:
         """Remove HAProxy's cgroup and files, unless it is there; after the sender's end."""
@@ -159,6 +160,7 @@ class Services:
             raise
         self._send(self.sender_settings(new))
         self.file = new
+        self._keep_files()
         self.warn()
         return done
 
@@ -280,6 +282,13 @@ class Services:
             files |= render.log_maps(file.service, toa)
         certificates.put(files, file.service, self.balancer.places.certificates)
         return files
+
+    def _keep_files(self) -> None:
+        """Nobody else's: they are in force by now."""
+        try:
+            certificates.keep(self._files, self.file.service, self.balancer.places.certificates)
+        except ToaError as error:
+            _log.warning("copies of former certificates and keys stay: %s", error)
 
     def warn(self) -> None:
         """Of certificates that have expired, or will soon; and of too few connections."""
