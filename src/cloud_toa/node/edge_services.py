@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from cloud_toa.balancer.render import Addresses
 from cloud_toa.balancer.settings import Service
 from cloud_toa.bpf import cgroup
 from cloud_toa.errors import ToaError
-from cloud_toa.node import edge_sender
+from cloud_toa.node import edge_configuration, edge_sender
 from cloud_toa.node.choice import Chosen
 from cloud_toa.node.edge_file import EdgeFile
 from cloud_toa.node.names import Names, names
@@ -61,7 +60,7 @@ class Services:
         self.drained = False
         """Whether new connections are refused; those that are there go on."""
         self._chosen = chosen
-        self._ipv6 = Path("/proc/net/if_inet6").exists()
+        self._ipv6 = edge_configuration.has_ipv6()
         self._open_files = open_files.most()
         self._names = Names()
         self._files: certificates.Files = {}
@@ -234,25 +233,12 @@ class Services:
         addresses: Addresses,
         drained: bool | None = None,
     ) -> str:
-        places, datapath = self.balancer.places, self._chosen.datapath
-        settings = render.Global(
-            open_files.connections(file.haproxy.max_connections, self._open_files, file.service),
-            file.haproxy.threads,
-            file.haproxy.old_connections,
-            places.runtime,
-            places.metrics,
-            places.certificates,
-            file.access_log.file is not None,
-            file.access_log.syslog,
+        places = self.balancer.places
+        host = edge_configuration.Host(
+            self._chosen.datapath, places, places.certificates, self._open_files, self._ipv6
         )
-        return render.configuration(
-            services, settings, addresses,
-            lambda service, origin: edge_sender.is_transparent(
-                file, datapath, service, origin, addresses
-            ),
-            partial(edge_sender.toa, file, datapath),
-            ipv6=self._ipv6, drained=self.drained if drained is None else drained,
-        )  # fmt: skip
+        drained = self.drained if drained is None else drained
+        return edge_configuration.text(file, services, addresses, host, drained=drained)
 
     async def _change_balancer(
         self, new: EdgeFile, before: Addresses, files: certificates.Files
@@ -276,12 +262,8 @@ class Services:
         return "by a reload of HAProxy, connections go on"
 
     def _put_files(self, file: EdgeFile) -> certificates.Files:
-        files = certificates.read(file.service)
-        if file.access_log.is_on:
-            toa = partial(edge_sender.toa, file, self._chosen.datapath)
-            files |= render.log_maps(file.service, toa)
-        certificates.put(files, file.service, self.balancer.places.certificates)
-        return files
+        folder = self.balancer.places.certificates
+        return edge_configuration.put_files(file, self._chosen.datapath, folder)
 
     def _keep_files(self) -> None:
         """Nobody else's: they are in force by now."""
