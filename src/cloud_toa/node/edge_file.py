@@ -25,7 +25,12 @@ Queue = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How clients are named to origins. Nothing here has the balancer start anew."""
+    """How clients are named to origins.
+
+    ``datapath``, ``auto_setup``, ``min_queue_id`` and ``max_queue_id`` change by a new start of
+    the node, and by the queue so do the option types; the rest without a reload of the balancer.
+    But by the queue, switching TOA takes one, and with an access log it and ``where`` do.
+    """
 
     enabled: bool = True
     option_type_v4: int = 254
@@ -54,7 +59,12 @@ class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of JSON for each connection, when it has ended; also of which packets had TOA."""
+    """A line of JSON for each connection, when it has ended; also of which packets had TOA.
+
+    Those that ``allow``, ``deny`` or a limit by client turns away have none, as the balancer ends
+    them before there is a session; they are counted as ``refused``. Behind ``proxy_from``, they
+    have one.
+    """
 
     file: str | None = None
     """Its path; no access log where it is left out. ``/dev/stdout`` or a named pipe will do."""
