@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud_toa.balancer.certificates import put, read
+from cloud_toa.balancer.certificates import keep, put, read
 from cloud_toa.balancer.render import certificate_files, certificate_name, list_file
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
@@ -74,6 +74,23 @@ def test_several_of_services_on_the_same_ports_are_in_a_list(made: Path, tmp_pat
     assert len(files) == 2
     assert Path(list_file(files, folder)).read_text().splitlines() == files
     assert Path(files[0]).read_text() == (made / "a.pem").read_text()
+
+
+def test_what_is_not_named_is_taken_away(made: Path, tmp_path: Path) -> None:
+    """A copy of a key is there for as long as settings that name it are in force."""
+    web, own = pair(made, "a", tmp_path), pair(made, "b", tmp_path)
+    both, one = (service([web, own], tls={"ca": web["certificate"]}),), (service([web]),)
+    folder = tmp_path / "folder"
+    put_all(both, folder)
+    there = set(folder.iterdir())
+    (folder / "new").write_text("half a key")
+    keep(read(both), both, folder)
+    assert set(folder.iterdir()) == there
+    put_all(one, folder)
+    assert set(folder.iterdir()) == there
+    keep(read(one), one, folder)
+    assert [each.name for each in folder.iterdir()] == [certificate_name(*web.values())]
+    keep({}, (), tmp_path / "none")
 
 
 @pytest.mark.parametrize(("one", "other"), [("x/a", "x%a"), ("a+", "a"), ("y" * 200, "y" * 201)])

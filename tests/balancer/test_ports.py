@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from cloud_toa.balancer import ports
 from cloud_toa.balancer.addresses import Listen
 from cloud_toa.errors import ToaError
 from cloud_toa.isolation import Namespace
+from cloud_toa.node import edge_file
+from tests.balancer.edges import EDGES
 
 ME = f"(process {os.getpid()})"
 
@@ -127,7 +130,32 @@ def test_without_ss_the_holder_is_not_named(monkeypatch: pytest.MonkeyPatch) -> 
     with ExitStack() as stack:
         listening(stack, ("192.0.2.1", 80))
         said = refusal("192.0.2.1:80")
-    assert said == "192.0.2.1:80 is in use: stop that, or listen elsewhere"
+    assert said == (
+        "192.0.2.1:80 is in use: stop that, or listen elsewhere "
+        "(ss -ltnp 'sport = :80' as root shows by whom)"
+    )
+
+
+def test_a_holder_that_may_not_be_seen() -> None:
+    """As in a unit's sandbox: ss shows that there is one, and not who."""
+    code = (
+        "from cloud_toa.balancer import ports; from cloud_toa.balancer.addresses import Listen\n"
+        "ports.check([Listen.parse('192.0.2.1:8080')])"
+    )
+    blind = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
+    with ExitStack() as stack:
+        listening(stack, ("192.0.2.1", 8080))
+        command = [*blind, "--ambient-caps=-all", sys.executable, "-c", code]
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "192.0.2.1:8080 is in use: stop that, or listen elsewhere (ss -ltnp 'sport" in said
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_where_haproxy_listens_by_its_configuration(name: str) -> None:
+    services = edge_file.parse(EDGES[name], name).service
+    wanted = {listen for service in services for listen in service.addresses}
+    text = Path(__file__).with_name("expected").joinpath(f"{name}.cfg").read_text()
+    assert set(ports.of(text)) == wanted
 
 
 def test_a_port_that_is_given_up_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

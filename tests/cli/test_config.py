@@ -2,12 +2,15 @@
 """``cloud-toa config``: what is said of a file, with exit code 0 or 2."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from cloud_toa.node import edge_file
-from tests.cli.command import Said, call
+from tests.balancer.haproxy import make_certificate
+from tests.cli.command import Said, call, spawn
 
 EXAMPLE = Path(__file__).parents[2] / "packaging" / "edge.toml"
 SERVICE = """
@@ -66,6 +69,61 @@ def test_an_access_log_that_can_t_be_one(tmp_path: Path) -> None:
     assert said == Said(2, "", f"cloud-toa: {why}\n")
     file.write_text(f"{SERVICE}[access_log]\nfile = '/dev/stdout'\n")
     assert call("config", "check", str(file)).code == 0
+
+
+TLS = """protocol = "tls"
+tls.certificates = [{{ certificate = "{certificate}" }}]
+tls.ciphers = "{ciphers}"
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for what is temporary; its path is longer than a socket's may be."""
+    folder = tmp_path / ("temporary-" * 10)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_what_haproxy_refuses(tmp_path: Path, temporary: Path) -> None:
+    """Nothing is left of the copies of keys that it is given for that."""
+    certificate = tmp_path / "a.pem"
+    make_certificate(certificate)
+    file = tmp_path / "edge.toml"
+
+    def check(ciphers: str, more: str = "") -> Said:
+        tls = TLS.format(certificate=certificate, ciphers=ciphers)
+        file.write_text(SERVICE.replace("[[service.origin]]", tls + "[[service.origin]]") + more)
+        said = call("config", "check", str(file))
+        assert list(temporary.iterdir()) == []
+        return said
+
+    said = check("NOPE")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("cloud-toa: HAProxy refuses the configuration: ")
+    assert "NOPE" in said.err
+    good = f"{file}: 1 service, 1 origin: good"
+    for more in ("", "[toa]\ndatapath = 'queue'\n", "[access_log]\nfile = '/dev/stdout'\n"):
+        said = check("ECDHE+AESGCM", more)
+        assert (said.code, said.out) == (0, f"{good}\n"), said.err
+    said = check("NOPE", "[haproxy]\nprogram = '/nonexistent/haproxy'\n")
+    why = "HAProxy's own check was left out: /nonexistent/haproxy is not installed"
+    assert (said.code, said.out) == (0, f"{good} ({why})\n")
+
+
+def test_it_needs_no_privilege() -> None:
+    """Not for a transparent source, a port below 1024 or many connections either."""
+    file = Path(tempfile.mkdtemp()) / "edge.toml"
+    file.parent.chmod(0o755)
+    try:
+        file.write_text(f"{SERVICE}[haproxy]\nmax_connections = 100000\n")
+        nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
+        few = ("prlimit", "--nofile=1024")
+        said = spawn("config", "check", str(file), before=(*few, *nobody))
+        assert said == Said(0, f"{file}: 1 service, 1 origin: good\n", "")
+    finally:
+        shutil.rmtree(file.parent)
 
 
 @pytest.mark.parametrize("arguments", [[], ["check"], ["check", "a", "b"], ["schema", "a"], ["x"]])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Access logs that are no files: standard output, a pipe, nothing at all."""
+"""Access logs that are no files: standard output, a pipe, nothing at all; who has no line."""
 
 import json
 import os
@@ -7,13 +7,25 @@ import select
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from cloud_toa.demo.lab import Lab
 from tests.netns.edge_node import running, write
-from tests.netns.edge_services import FIRST, is_seen, service, start_origin, visit
+from tests.netns.edge_services import (
+    CLIENT,
+    FIRST,
+    Log,
+    ask,
+    connected,
+    is_refused,
+    is_seen,
+    service,
+    start_origin,
+    visit,
+)
 from tests.netns.logged import PATIENCE
 
 pytestmark = pytest.mark.one_kernel
@@ -36,6 +48,36 @@ def test_standard_output(lab: Lab, receiver: Path) -> None:
                 line = json.loads(out.readline())
                 assert (line["client"], int(line["client_port"])) == tuple(said["own"])
         assert "access log" not in node.log
+
+
+@pytest.mark.parametrize(
+    "limit", ['deny = ["203.0.113.66"]', "max_connections_per_client = 1"], ids=["deny", "limit"]
+)
+@pytest.mark.parametrize("proxied", [False, True])
+def test_who_is_turned_away_is_counted(lab: Lab, receiver: Path, limit: str, proxied: bool) -> None:
+    """There is no session yet that HAProxy could log; behind a proxy there is."""
+    start_origin(lab, receiver, "web", FIRST)
+    log = Log(lab)
+    # Of the PROXY header, if there is one.
+    turned, first = "203.0.113.66", b""
+    lines = [limit]
+    if proxied:
+        lines.append('proxy_from = ["203.0.113.66"]')
+        first = b"PROXY TCP4 203.0.113.66 10.8.0.1 4000 8080\r\n"
+    path = write(lab, service("web", 8080, *lines) + log.settings)
+    with running(lab, "--config", str(path)) as node:
+        with ExitStack() as held:
+            if "max" in limit:
+                own = held.enter_context(connected(lab, 8080, client=turned, first=first))
+                assert ask(own)["client"][0] == turned
+            assert is_refused(lab, 8080, client=turned, first=first)
+        assert is_seen(visit(lab, 8080))
+        there = [CLIENT] + [turned] * (("max" in limit) + proxied)
+        assert sorted(log.next()["client"] for _ in there) == sorted(there)
+        ends = [each["end"] for each in log.entries() if each["origin"] == "-"]
+        assert ends == (["PR"] if proxied else [])
+        (web,) = json.loads(node.command("edge", "status", "--json").stdout)["edge"]["services"]
+        assert web["refused"] == 1
 
 
 def test_standard_output_that_can_t_be_opened(lab: Lab) -> None:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from cloud_toa.demo.lab import Lab
-from tests.netns.edge_node import PORT, EdgeNode, running, write
+from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
+from tests.netns.authority import Authority
+from tests.netns.edge_node import PORT, SERVICE, EdgeNode, running, write
+from tests.netns.edge_services import origin
+from tests.netns.sender import CLIENT
 from tests.netns.test_edge_run import ONE
-from tests.netns.traffic import SERVER
+from tests.netns.test_edge_tls import entry, tls_service
+from tests.netns.traffic import SERVER, SERVER6, listen
 
 EVERYWHERE = ONE.replace("10.8.0.1", "0.0.0.0").replace("fd08::1", "::")
 SIX = ONE.replace('"10.8.0.1:8080", ', "")
@@ -51,6 +55,24 @@ def test_the_origin_sees_the_client(lab: Lab, receiver: Path, text: str) -> None
             said = node.command("edge", "test", "web").stdout
             assert f"  option sent to {SERVER[0]}:{SERVER[1]} in: SYN, ACK, data\n" in said
             assert "; TOA named 203.0.113.77:" in said
+
+
+@pytest.mark.one_kernel
+def test_a_service_by_a_name_for_many(lab: Lab, receiver: Path) -> None:
+    """TLS: it is asked for a name that ends as its wildcard does, and others have not."""
+    echo(lab, receiver)
+    certificate = entry(Authority(lab.files).pem("*.web.test"))
+    web = 'server_names = ["*.web.test"]'
+    other = 'server_names = ["web.test", "www.web.test"]'
+    text = "".join(
+        tls_service(name, PORT, certificate, lines=lines, origins=origin(port))
+        for name, lines, port in (("web", web, SERVER[1]), ("other", other, SERVER[1] + 100))
+    )
+    with running(lab, "--config", str(write(lab, text))) as node:
+        code, shown = ask(node)
+        assert code == 0, shown
+        assert shown["origin"] == f"{SERVER[0]}:{SERVER[1]}"
+        assert shown["origin_saw"], shown
 
 
 @contextmanager
@@ -107,3 +129,32 @@ def test_what_can_be_wrong(lab: Lab, servers: Path) -> None:
             assert why in said.stderr
     said = node.command("edge", "test", "web")
     assert "no 'cloud-toa edge run' is at work here" in said.stderr
+
+
+@pytest.mark.one_kernel
+def test_an_address_that_is_somebody_s(lab: Lab, receiver: Path, hosts: Path) -> None:
+    """It would be taken from him for a while: refused, and his connections go on."""
+    hosts.write_text(f"127.0.0.1 localhost\n{SERVER6[0]} named.test\n")
+    named = f'[[service.origin]]\naddress = "named.test"\nport = {SERVER[1]}\nbackup = true\n'
+    with (
+        listen(lab, receiver, SERVER) as listener,
+        running(lab, "--config", str(write(lab, ONE + named))) as node,
+        lab.connect(CLIENT, SERVICE) as sock,
+    ):
+        conn, _ = listener.accept()
+        for client, whose in (
+            (EDGE[4], "is this host's own"),
+            (f"::ffff:{EDGE_TO_ORIGIN[4]}", "is this host's own"),
+            ("127.0.0.1", "is this host's own"),
+            (SERVER[0], "is an origin's of service web"),
+            (CLIENT[0], "has a TCP connection with this host"),
+            (f"::ffff:{CLIENT[0]}", "has a TCP connection with this host"),
+        ):
+            said = node.command("edge", "test", "web", "--client", client)
+            assert said.returncode == 2, client
+            address = client.removeprefix("::ffff:")
+            why = f"{address} {whose}: give an address that is nobody's"
+            assert said.stderr == f"cloud-toa: {why}\n"
+        sock.sendall(b"still here")
+        assert conn.recv(20) == b"still here"
+        conn.close()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HAProxy and the sender outlive the node: who takes them over, or away."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cloud_toa.balancer import runtime
+from cloud_toa.balancer.runtime import Processes
 from cloud_toa.bpf import edge
 from cloud_toa.demo.lab import EDGE, Lab, inside
 from cloud_toa.node import state
@@ -37,6 +40,12 @@ def runs(pid: int) -> bool:
         return False
 
 
+def processes(node: EdgeNode) -> Processes:
+    """HAProxy's; also after the node's end."""
+    master = Path(node.state()["edge"]["runtime"]).with_name("master.sock")
+    return asyncio.run(runtime.processes(master))
+
+
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGUSR2], ids=lambda by: by.name)
 def test_by_the_next_node(lab: Lab, receiver: Path, by: signal.Signals) -> None:
     """Traffic goes on with TOA; the next one takes HAProxy over, and its connections live."""
@@ -61,7 +70,10 @@ def test_by_the_next_node(lab: Lab, receiver: Path, by: signal.Signals) -> None:
 
 
 def test_it_goes_on_when_the_next_node_can_t_start(lab: Lab, receiver: Path) -> None:
-    """The file has changed meanwhile: it is wrong, or asks for what is not to be had."""
+    """The file has changed meanwhile: it is wrong, or asks for what is not to be had.
+
+    HAProxy is not even reloaded.
+    """
     with lab.edge.entered():
         other = socket.create_server((EDGE[4], 8083))
     with (
@@ -70,14 +82,22 @@ def test_it_goes_on_when_the_next_node_can_t_start(lab: Lab, receiver: Path) -> 
         running(lab, "--config", str(write(lab, ONE))) as node,
     ):
         pid = node.haproxy
+        before = processes(node)
+        name = Path("/proc/self/comm").read_text().strip()
         node.stop(signal.SIGKILL)
-        for wrong in (
-            ONE.replace("origin]]", "orogin]]"),
-            ONE.replace(f"{EDGE[4]}:{PORT}", f"{EDGE[4]}:8083"),
-            f'metrics = "{EDGE[4]}:8083"\n' + ONE,
+        for wrong, why in (
+            (ONE.replace("origin]]", "orogin]]"), "unknown key 'orogin'"),
+            (
+                ONE.replace(f"{EDGE[4]}:{PORT}", f"{EDGE[4]}:8083"),
+                f"{EDGE[4]}:8083 is in use by {name} (process {os.getpid()}): stop that, or ",
+            ),
+            (f'metrics = "{EDGE[4]}:8083"\n' + ONE, f"metrics {EDGE[4]}:8083 can't be had: "),
         ):
             said = command(lab, "edge", "run", "--config", str(write(lab, wrong)))
             assert said.returncode == 2
+            assert why in said.stderr
+            assert "-metrics" not in said.stderr
+            assert processes(node) == before
             assert visit(lab, listener, CLIENT) == CLIENT
         second = EdgeNode(lab, "--config", str(write(lab, ONE)))
         assert f"took over HAProxy, process {pid}" in second.log

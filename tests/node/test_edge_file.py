@@ -112,6 +112,42 @@ def test_a_huge_file() -> None:
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    ("metrics", "listen"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("127.0.0.1:80", "0.0.0.0:70-90"),
+        ("0.0.0.0:80", "192.0.2.1:80"),
+        ("[::1]:80", "[::]:80"),
+        ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+        ("[::]:80", "[2001:db8::1]:80"),
+        ("[::]:80", "192.0.2.1:80"),
+        (":80", "0.0.0.0:80"),
+    ],
+)
+def test_metrics_where_a_service_listens(metrics: str, listen: str) -> None:
+    text = (
+        f"metrics = '{metrics}'\n" + service("a", "['0.0.0.0:81']") + service("b", f"['{listen}']")
+    )
+    assert refusal(text) == (
+        f"edge.toml, line 1: metrics {metrics} and service b at {listen} have addresses in common: "
+        "give one another port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metrics", "listen"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:81-90"),
+        ("127.0.0.1:80", "192.0.2.1:80"),
+        ("0.0.0.0:80", "[::]:80"),
+        ("[::1]:80", "0.0.0.0:80"),
+    ],
+)
+def test_metrics_where_no_service_listens(metrics: str, listen: str) -> None:
+    parse(f"metrics = '{metrics}'\n" + service("a", f"['{listen}']"), "edge.toml")
+
+
 DIFFER = "which applies before the client says what name it wants: write the same in both"
 BOTH = "services a and b both listen on 0.0.0.0:443"
 COMMON = (

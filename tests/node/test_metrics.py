@@ -102,6 +102,11 @@ def test_an_address_in_use(address: tuple[str, int]) -> None:
     )
 
 
+def test_what_is_at_fault_is_named_as_its_setting_is() -> None:
+    with pytest.raises(ToaError, match=r"^metrics 192\.0\.2\.7:9100 can't be had: "):
+        metrics.serve(("192.0.2.7", 9100), lambda: QUEUE, setting="metrics")
+
+
 def test_an_address_of_another_host() -> None:
     with pytest.raises(ToaError, match=r"^-metrics 192\.0\.2\.7:9100 can't be had: Cannot assign"):
         metrics.serve(("192.0.2.7", 9100), lambda: QUEUE)

@@ -3,7 +3,8 @@
 
 It gets copies: it wants a certificate and its key in one file, and has no privilege to read
 what others than root own. They are made once all are known to be good, so that what was
-copied last is what it can be started with at any time.
+copied last is what it can be started with at any time. What settings of before named is kept
+until others are in force, as a reload may fail.
 """
 
 import os
@@ -31,8 +32,7 @@ def put(files: Files, services: tuple[Service, ...], folder: Path) -> None:
     Raises:
         ToaError: they can't be written.
     """
-    lists = (certificate_files(members, folder) for members in frontends(services))
-    listed = {list_file(found, folder): found for found in lists if len(found) > 1}
+    listed = _lists(services, folder)
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         for name, text in files.items():
@@ -41,6 +41,28 @@ def put(files: Files, services: tuple[Service, ...], folder: Path) -> None:
             _write(Path(name), "".join(f"{at}\n" for at in found).encode())
     except OSError as error:
         raise ToaError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def keep(files: Files, services: tuple[Service, ...], folder: Path) -> None:
+    """Take away what settings of before have left there, once these are in force.
+
+    HAProxy's old workers have read theirs.
+
+    Raises:
+        ToaError: something can't be taken away.
+    """
+    named = {*files, *(Path(path).name for path in _lists(services, folder))}
+    try:
+        for path in list(folder.iterdir()) if folder.exists() else []:
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ToaError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def _lists(services: tuple[Service, ...], folder: Path) -> dict[str, list[str]]:
+    found = (certificate_files(members, folder) for members in frontends(services))
+    return {list_file(each, folder): each for each in found if len(each) > 1}
 
 
 def _write(path: Path, text: bytes) -> None:

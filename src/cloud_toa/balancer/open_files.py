@@ -28,8 +28,13 @@ _REMEDY = "raise LimitNOFILE in the unit (ulimit -Hn)"
 def most() -> int:
     """Open files that this process may have, after its limit was raised as far as may be."""
     with suppress(ValueError, OSError):  # not allowed: what there is must do
-        resource.setrlimit(resource.RLIMIT_NOFILE, (int(_MOST.read_text()),) * 2)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed(),) * 2)
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def allowed() -> int:
+    """Open files that any process may have at most, by the kernel."""
+    return int(_MOST.read_text())
 
 
 def of(process: int) -> int:

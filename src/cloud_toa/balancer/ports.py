@@ -6,13 +6,16 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from cloud_toa.balancer.addresses import Listen
 from cloud_toa.errors import ToaError
 
 _USER = re.compile(r'"(?P<name>[^"]*)",pid=(?P<pid>\d+)')
+
+_BIND = re.compile(r"(?m)^  bind (?P<place>[^\s@]+)(?: |$)")
+_MAPPED = re.compile(r"^\[::ffff:([0-9.]+)\]")
 
 
 def check(listens: Iterable[Listen]) -> None:
@@ -24,6 +27,12 @@ def check(listens: Iterable[Listen]) -> None:
     for listen in listens:
         for port in range(listen.first, listen.last + 1):
             _try(Listen(listen.ip, port, port))
+
+
+def of(configuration: str) -> Iterator[Listen]:
+    """Where an HAProxy with this configuration of ours listens."""
+    for found in _BIND.finditer(configuration):
+        yield Listen.parse(_MAPPED.sub(r"\1", found["place"]))
 
 
 def _try(place: Listen, *, again: bool = True) -> None:
@@ -46,7 +55,9 @@ def _try(place: Listen, *, again: bool = True) -> None:
 
 def _why(place: Listen, error: OSError, holder: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"{place} is in use{holder}: stop that, or listen elsewhere"
+        # In a unit's sandbox, ss does not see who it is.
+        shown = "" if holder else f" (ss -ltnp 'sport = :{place.first}' as root shows by whom)"
+        return f"{place} is in use{holder}: stop that, or listen elsewhere{shown}"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{place.ip} is no address of this host: ip address shows those it has"
     return f"{place}: {os.strerror(error.errno or 0)}"

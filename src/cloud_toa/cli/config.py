@@ -17,7 +17,9 @@ def add(verbs: Subparsers) -> None:
     check = actions.add_parser(
         "check",
         help="whether 'edge run' would take this file",
-        description="Read an edge's file as 'cloud-toa edge run' does, and say what is wrong.",
+        description="Read an edge's file, and the certificates and keys that it names, as "
+        "'cloud-toa edge run' does, and say what is wrong. Where HAProxy is installed, it checks "
+        "what it would be given. Ports and host names are not tried.",
     )
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check)
@@ -28,18 +30,21 @@ def add(verbs: Subparsers) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     # Here, as other commands shall not wait for what only this one needs.
     from cloud_toa.balancer import certificates, expiry, pipes  # noqa: PLC0415
-    from cloud_toa.node import edge_file  # noqa: PLC0415
+    from cloud_toa.node import edge_configuration, edge_file  # noqa: PLC0415
 
     edge = edge_file.read(arguments.file)
     certificates.read(edge.service)
     log = edge.access_log.file
     if log is not None and not Path(log).resolve().is_relative_to("/proc"):
         pipes.check_access_log(log)  # what /dev/stdout is, differs by process
+    checked = edge_configuration.check(edge)
     for line in expiry.warnings(edge.service, datetime.now(UTC)):
         print(f"cloud-toa: warning: {line}", file=sys.stderr)
     services = _counted(len(edge.service), "service")
     origins = _counted(sum(len(service.origin) for service in edge.service), "origin")
-    print(f"{arguments.file}: {services}, {origins}: good")
+    program = edge.haproxy.program
+    left_out = "" if checked else f" (HAProxy's own check was left out: {program} is not installed)"
+    print(f"{arguments.file}: {services}, {origins}: good{left_out}")
     return 0
 
 

@@ -3,7 +3,7 @@
 
 import argparse
 import json
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 
 from cloud_toa.cli.report import Subparsers
@@ -17,13 +17,16 @@ def add(actions: Subparsers) -> None:
         help="connect through a service as a client would, and say whom the origin saw",
         description="Connect once to a service of a running 'edge run' from an address of your "
         "choice, in a network namespace that goes away again. Says which packets carried the "
-        "option and, where the origin is 'cloud-toa origin echo', whom it saw.",
+        "option and, where the origin is 'cloud-toa origin echo', whom it saw. Until then, this "
+        "host reaches the address there alone: so it must be nobody's. One of this host's, an "
+        "origin's, or one that has a TCP connection with this host is refused.",
     )
     test.add_argument("service", metavar="SERVICE", help="its name")
     test.add_argument(
         "--client",
         metavar="IP",
-        help="the client's address (default: 203.0.113.77 or 2001:db8::7077, which are nobody's)",
+        help="the client's address, which must be nobody's (default: 203.0.113.77 or "
+        "2001:db8::7077, which are)",
     )
     test.add_argument("--json", action="store_true", help="print one JSON object")
     test.set_defaults(run=_run)
@@ -54,8 +57,14 @@ def _run(arguments: argparse.Namespace) -> int:
         client = ip_address(arguments.client or quick_test.default_client(listen))
     except ValueError:
         raise ToaError(f"--client {arguments.client!r} is not an IP address") from None
+    if isinstance(client, IPv6Address) and client.ipv4_mapped is not None:
+        client = client.ipv4_mapped
+    quick_test.check_client(client, listen, edge.service)
     kinds = Kinds((edge.toa.option_type_v4,), (edge.toa.option_type_v6,), ())
-    name = None if service.tls is None else (*service.server_names, "localhost")[0].lstrip("*.")
+    name = None
+    if service.tls is not None:
+        # Where there is *.example.com, www.example.com may be another service's.
+        name = (*service.server_names, "localhost")[0].replace("*", "cloud-toa-test", 1)
     isolate()
     outcome = quick_test.visit(listen, client, kinds, name)
     shown = {

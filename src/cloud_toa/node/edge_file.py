@@ -12,27 +12,25 @@ from msgspec import Meta, Struct
 
 from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.allowed import END, Count, Duration, SettingsError, check_path
-from cloud_toa.balancer.render import frontends
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
-from cloud_toa.node import file_mistakes
+from cloud_toa.node import file_mistakes, file_ports
 from cloud_toa.node.settings import MAX_WORKERS, parse_address
 from cloud_toa.node.toml_lines import line_of
 from cloud_toa.option import check_kind
 
 _ORIGIN = re.compile(r"(?P<host>\[[^\[\]]+]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
-_TLS = ("min_version", "ciphers", "ciphersuites", "client_ca")
-_BEFORE_THE_NAME = (
-    *("allow", "deny", "proxy_from", "max_connections", "max_connections_per_client"),
-    *("new_connections_per_client", "idle_timeout"),
-    *_TLS,
-)
 Place = Literal["syn", "ack", "data"]
 Queue = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How clients are named to origins. Nothing here has the balancer start anew."""
+    """How clients are named to origins.
+
+    ``datapath``, ``auto_setup``, ``min_queue_id`` and ``max_queue_id`` change by a new start of
+    the node, and by the queue so do the option types; the rest without a reload of the balancer.
+    But by the queue, switching TOA takes one, and with an access log it and ``where`` do.
+    """
 
     enabled: bool = True
     option_type_v4: int = 254
@@ -66,7 +64,12 @@ class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line of JSON for each connection, when it has ended; also of which packets had TOA."""
+    """A line of JSON for each connection, when it has ended; also of which packets had TOA.
+
+    Those that ``allow``, ``deny`` or a limit by client turns away have none, as the balancer ends
+    them before there is a session; they are counted as ``refused``. Behind ``proxy_from``, they
+    have one.
+    """
 
     file: str | None = None
     """Its path; no access log where it is left out. ``/dev/stdout`` or a named pipe will do."""
@@ -142,7 +145,8 @@ class EdgeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 parse_address(self.metrics)
             except ToaError as error:
                 raise SettingsError(str(error).removeprefix("-"), "metrics") from None
-        _check_ports(self.service)
+            file_ports.check_metrics(self.metrics, self.service)
+        file_ports.check(self.service)
 
     @property
     def files(self) -> list[str]:
@@ -218,70 +222,3 @@ def for_one(listen: str, origin: str) -> EdgeFile:
 def schema() -> dict[str, Any]:
     """JSON Schema of the file, for editors."""
     return msgspec.json.schema(EdgeFile)
-
-
-def _check_ports(services: tuple[Service, ...]) -> None:
-    """See that services on the same ports can be told apart, and no others share some."""
-    places = {service.name: at for at, service in enumerate(services)}
-    listens: list[tuple[Listen, Service]] = []
-    for members in frontends(services):
-        _check_shared(members, places)
-        listens += ((listen, members[0]) for listen in members[0].addresses)
-    listens.sort(key=lambda each: (each[0].first, places[each[1].name]))
-    before: list[tuple[Listen, Service]] = []
-    for listen, service in listens:
-        before = [each for each in before if each[0].last >= listen.first]
-        for other, its in before:
-            if its is not service and listen.overlaps(other):
-                raise SettingsError(
-                    f"services {its.name} and {service.name} listen on {other} and {listen}, "
-                    "which have addresses in common: give one another port, or have TLS in both "
-                    "and the same listen",
-                    *("service", max(places[its.name], places[service.name]), "listen"),
-                )
-        before.append((listen, service))
-
-
-def _check_shared(members: list[Service], places: dict[str, int]) -> None:
-    """See that TLS tells apart these, which share their ports."""
-    first = members[0]
-    names: dict[str, Service] = {}
-    nameless: Service | None = None
-    for service in members:
-        if service is not first and (why := _difference(first, service)):
-            raise SettingsError(
-                f"services {first.name} and {service.name} both listen on "
-                f"{first.addresses[0]}{why[0]}",
-                *("service", places[service.name], why[1]),
-            )
-        if not service.server_names:
-            if nameless is not None:
-                raise SettingsError(
-                    f"services {nameless.name} and {service.name} both listen on "
-                    f"{first.addresses[0]}, and neither has server_names to tell them apart",
-                    *("service", places[service.name]),
-                )
-            nameless = service
-        for name in service.server_names:
-            other = names.setdefault(name.lower(), service)
-            if other is not service:
-                raise SettingsError(
-                    f"services {other.name} and {service.name} both have the server name {name}: "
-                    "leave it out of one",
-                    *("service", places[service.name], "server_names"),
-                )
-
-
-def _difference(one: Service, other: Service) -> tuple[str, str] | None:
-    """Why two can't share their ports, as the rest of a sentence; and by which key."""
-    if one.tls is None or other.tls is None:
-        return ": give one another port", "listen"
-    for key in _BEFORE_THE_NAME:
-        if _of(one, key) != _of(other, key):
-            what = "applies before the client says what name it wants"
-            return f" and differ in {key}, which {what}: write the same in both", key
-    return None
-
-
-def _of(service: Service, key: str) -> object:
-    return getattr(service.tls if key in _TLS else service, key)

@@ -69,8 +69,11 @@ class Edge:
         self._source, self._undo = source, undo
         self._stop = asyncio.Event()
         self._serves = False
+        self._started = False
         self._asked: signal.Signals | None = None
         file = source.read()
+        self._named = file.files
+        """By what was read last, whether it is in force or was refused."""
         self.chosen = choose(file.toa.datapath)
         if self.chosen.datapath == "queue":
             setup.require(file.toa.auto_setup)
@@ -97,6 +100,12 @@ class Edge:
         metrics = parse_address(services.file.metrics) if services.file.metrics else None
         self._look()
         adopted = await services.prepare()
+        if metrics is not None:
+            # Before anything is changed: the port may be another's.
+            serve_metrics(
+                metrics, self._measured, None, self._undo, balancer.places.metrics,
+                setting="metrics",
+            )  # fmt: skip
         how = "by a start of the edge, and of HAProxy"
         _log.info("datapath: %s, as %s", self.chosen.datapath, self.chosen.why)
         if adopted and (why := self._not_fit()):
@@ -119,10 +128,8 @@ class Edge:
         await services.start(adopted=adopted)
         self._left.clear()
         self._write_state()
-        if metrics is not None:
-            serve_metrics(metrics, self._shown, None, self._undo, balancer.places.metrics)
         services.warn()
-        self._serves = True
+        self._serves = self._started = True
         _log.info("ready: %s", ", ".join(map(_where, services.file.service)))
         sd_notify.ready()
         return "by a start of the edge: HAProxy and connections go on" if adopted else how
@@ -173,7 +180,10 @@ class Edge:
         try:
             async with self._changing:
                 await self.services.drain(self._source.drained)
-                done = await self.services.apply(self._source.read())
+                wanted = self._source.read()
+                self._named = wanted.files
+                self._look()
+                done = await self.services.apply(wanted)
             _log.info("applied %s", done)
             self._access.set(self.services.file.access_log)
             self._look()
@@ -223,7 +233,7 @@ class Edge:
     def _look(self) -> None:
         """What changes in these from now on is a change, or from when they were looked at."""
         paths = [str(self._source.path)] if self._source.watched else []
-        paths += self.services.file.files
+        paths += {*self.services.file.files, *self._named}
         self._seen = {path: self._seen.get(path, mark) for path, mark in marks(paths).items()}
 
     def _not_fit(self) -> str:
@@ -254,6 +264,9 @@ class Edge:
 
     def _write_state(self) -> None:
         self._state.write(self._shown())
+
+    def _measured(self) -> dict[str, Any] | None:
+        return self._shown() if self._started else None
 
     def _shown(self) -> dict[str, Any]:
         services = self.services

@@ -9,21 +9,22 @@ former ones after it.
 
 import logging
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
 from cloud_toa.balancer import certificates, changes, expiry, open_files, ports, render
+from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.pipes import check_access_log
 from cloud_toa.balancer.process import Balancer, Places
 from cloud_toa.balancer.render import Addresses
 from cloud_toa.balancer.settings import Service
 from cloud_toa.bpf import cgroup
 from cloud_toa.errors import ToaError
-from cloud_toa.node import edge_sender
+from cloud_toa.node import edge_configuration, edge_sender
 from cloud_toa.node.choice import Chosen
 from cloud_toa.node.edge_file import EdgeFile
 from cloud_toa.node.names import Names, names
@@ -59,7 +60,7 @@ class Services:
         self.drained = False
         """Whether new connections are refused; those that are there go on."""
         self._chosen = chosen
-        self._ipv6 = Path("/proc/net/if_inet6").exists()
+        self._ipv6 = edge_configuration.has_ipv6()
         self._open_files = open_files.most()
         self._names = Names()
         self._files: certificates.Files = {}
@@ -91,6 +92,7 @@ class Services:
             assert self.balancer.master is not None
             # It may have been started with another limit, which it keeps.
             self._open_files = min(self._open_files, open_files.of(self.balancer.master))
+            self._check_ports(self.file, ports.of(self.balancer.places.configuration.read_text()))
             return True
         ports.check(listen for service in self.file.service for listen in service.addresses)
         return False
@@ -115,9 +117,11 @@ class Services:
         else:
             await self.balancer.start(self.configuration())
             _log.info("HAProxy is process %s", self.balancer.master)
+        self._keep_files()
 
     def leave(self) -> None:
         """Remove HAProxy's cgroup and files, unless it is there; after the sender's end."""
+        self.balancer.forget()
         with suppress(OSError):  # a cgroup with somebody in it can't be removed
             self.cgroup.rmdir()
             shutil.rmtree(self.balancer.places.folder, ignore_errors=True)
@@ -143,7 +147,7 @@ class Services:
         try:
             files = self._put_files(new)
             await self.balancer.check(self.configuration(new))
-            self._check_ports(new)
+            self._check_ports(new, ports.of(self.configuration()))
             both = self.sender_settings(new, edge_sender.destinations(old, before))
             for key in _FIXED:
                 if attrgetter(key)(new) != attrgetter(key)(old):
@@ -156,6 +160,7 @@ class Services:
             raise
         self._send(self.sender_settings(new))
         self.file = new
+        self._keep_files()
         self.warn()
         return done
 
@@ -229,25 +234,12 @@ class Services:
         addresses: Addresses,
         drained: bool | None = None,
     ) -> str:
-        places, datapath = self.balancer.places, self._chosen.datapath
-        settings = render.Global(
-            open_files.connections(file.haproxy.max_connections, self._open_files, file.service),
-            file.haproxy.threads,
-            file.haproxy.old_connections,
-            places.runtime,
-            places.metrics,
-            places.certificates,
-            file.access_log.file is not None,
-            file.access_log.syslog,
+        places = self.balancer.places
+        host = edge_configuration.Host(
+            self._chosen.datapath, places, places.certificates, self._open_files, self._ipv6
         )
-        return render.configuration(
-            services, settings, addresses,
-            lambda service, origin: edge_sender.is_transparent(
-                file, datapath, service, origin, addresses
-            ),
-            partial(edge_sender.toa, file, datapath),
-            ipv6=self._ipv6, drained=self.drained if drained is None else drained,
-        )  # fmt: skip
+        drained = self.drained if drained is None else drained
+        return edge_configuration.text(file, services, addresses, host, drained=drained)
 
     async def _change_balancer(
         self, new: EdgeFile, before: Addresses, files: certificates.Files
@@ -271,12 +263,15 @@ class Services:
         return "by a reload of HAProxy, connections go on"
 
     def _put_files(self, file: EdgeFile) -> certificates.Files:
-        files = certificates.read(file.service)
-        if file.access_log.is_on:
-            toa = partial(edge_sender.toa, file, self._chosen.datapath)
-            files |= render.log_maps(file.service, toa)
-        certificates.put(files, file.service, self.balancer.places.certificates)
-        return files
+        folder = self.balancer.places.certificates
+        return edge_configuration.put_files(file, self._chosen.datapath, folder)
+
+    def _keep_files(self) -> None:
+        """Nobody else's: they are in force by now."""
+        try:
+            certificates.keep(self._files, self.file.service, self.balancer.places.certificates)
+        except ToaError as error:
+            _log.warning("copies of former certificates and keys stay: %s", error)
 
     def warn(self) -> None:
         """Of certificates that have expired, or will soon; and of too few connections."""
@@ -287,8 +282,9 @@ class Services:
         ):
             _log.warning("%s", line)
 
-    def _check_ports(self, new: EdgeFile) -> None:
-        ours = [listen for service in self.file.service for listen in service.addresses]
+    def _check_ports(self, new: EdgeFile, ours: Iterable[Listen]) -> None:
+        """See that those are to be had which HAProxy does not listen on already."""
+        ours = list(ours)
         ports.check(
             listen
             for service in new.service

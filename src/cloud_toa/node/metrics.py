@@ -86,11 +86,18 @@ class _Balancer(Collector):
 
 
 def serve(
-    address: tuple[str, int], shown: Callable[[], Shown | None], haproxy: Path | None = None
+    address: tuple[str, int],
+    shown: Callable[[], Shown | None],
+    haproxy: Path | None = None,
+    setting: str = "-metrics",
 ) -> Callable[[], None]:
     """Serve metrics at ``http://address/metrics`` in a thread; answer how to stop it.
 
-    ``haproxy`` is a socket with HAProxy's own, which are shown as well.
+    Args:
+        address: an IP address and a port.
+        shown: asked at each reading; None where there is nothing to show yet.
+        haproxy: a socket with HAProxy's own, which are shown as well.
+        setting: by which the address was given, for the error.
 
     Raises:
         ToaError: the address can't be had.
@@ -104,7 +111,7 @@ def serve(
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise ToaError(
-            f"-metrics {host}:{port} can't be had: {error.strerror}: choose another address"
+            f"{setting} {host}:{port} can't be had: {error.strerror}: choose another address"
         ) from None
 
     def stop() -> None:

@@ -2,24 +2,27 @@
 """One connection through an edge from a client of our making, and what became of it.
 
 The client lives in a network namespace of its own, which a cable joins to this host for
-as long as the test takes; so it may have any address. What the edge sends to origins is
-read on the wire, and the origin's own words are asked for where it runs
+as long as the test takes; so it may have any address that is nobody's: whoever has it would
+be out of this host's reach meanwhile, and his connections reset. What the edge sends to
+origins is read on the wire, and the origin's own words are asked for where it runs
 ``cloud-toa origin echo``.
 
-The process must be isolated (`isolation.isolate`) before.
+The process must be isolated (`isolation.isolate`) before a `visit`.
 """
 
 import json
 import socket
 import ssl
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 
 from cloud_toa.balancer.addresses import Listen
+from cloud_toa.balancer.settings import Service
 from cloud_toa.capture import ANY, Live
 from cloud_toa.errors import ToaError
 from cloud_toa.isolation import Namespace, run
@@ -32,6 +35,10 @@ _HOST = {4: "169.254.77.1", 6: "fd77:7077::1"}
 """This host's address on the cable, where a service listens on every address."""
 _GATEWAY6 = "fe80::7077:1"
 _PATIENCE = 5.0
+_UNDER_WAY = ("established", "syn-sent", "close-wait")
+"""Of connections that a reset would end; from the others, nobody on this host expects more."""
+_ABORT = struct.pack("ii", 1, 0)
+"""SO_LINGER, socket(7): a close is a reset."""
 _QUIET = 0.3
 """Seconds after the answer, or without a packet, in which the connection's last ones pass."""
 
@@ -60,6 +67,41 @@ class Outcome:
         return bool(self.packets) and seen and not self.trouble
 
 
+def check_client(client: IPAddress, listen: Listen, services: Iterable[Service]) -> None:
+    """See that nobody loses anything when ``client`` is an address of our own for a while.
+
+    Raises:
+        ToaError: it can't connect there, or is somebody's whom this host knows.
+    """
+    version = listen.ip.version
+    if client.version != version:
+        raise ToaError(f"{client} can't connect to {listen}: give an IPv{version} client")
+    if whose := _whose(client, services):
+        raise ToaError(f"{client} {whose}: give an address that is nobody's")
+
+
+def _whose(client: IPAddress, services: Iterable[Service]) -> str:
+    with suppress(ToaError):  # there is no way to it
+        if run("ip", "route", "get", str(client)).startswith("local "):
+            return "is this host's own"
+    for service in services:
+        for origin in service.origin:
+            if str(client) in _addresses(origin.address):
+                return f"is an origin's of service {service.name}"
+    states = [word for state in _UNDER_WAY for word in ("state", state)]
+    host = f"[{client}]" if client.version == 6 else str(client)
+    if run("ss", "-Htn", *states, "dst", host):
+        return "has a TCP connection with this host"
+    return ""
+
+
+def _addresses(host: str) -> set[str]:
+    """Of an origin; none where its name leads nowhere."""
+    with suppress(OSError):
+        return {str(answer[4][0]) for answer in socket.getaddrinfo(host, None)}
+    return set()
+
+
 def visit(listen: Listen, client: IPAddress, kinds: Kinds, tls_name: str | None) -> Outcome:
     """Connect once from ``client``; with TLS where there is a name to ask for.
 
@@ -67,8 +109,6 @@ def visit(listen: Listen, client: IPAddress, kinds: Kinds, tls_name: str | None)
         ToaError: the client's network can't be made, or packets can't be read.
     """
     version = listen.ip.version
-    if client.version != version:
-        raise ToaError(f"{client} can't connect to {listen}: give an IPv{version} client")
     host = str(listen.ip) if not listen.ip.is_unspecified else _HOST[version]
     with _network(client, host) as namespace, Live(ANY, _QUIET) as wire:
         with namespace.entered():
@@ -113,6 +153,8 @@ def _ask(sock: socket.socket, tls_name: str | None) -> dict[str, Any] | None:
         answer = json.loads(said)
         if isinstance(answer, dict) and answer.get("cloud-toa") == "echo":
             return answer
+    # An origin that waits for more would keep a connection with this address.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
     return None
 
 

@@ -149,10 +149,12 @@ def remove_left_over(left: dict[str, Any], keep: Sender | None = None) -> bool:
 
 def serve_metrics(
     address: tuple[str, int],
-    shown: Callable[[], dict[str, Any]],
+    shown: Callable[[], dict[str, Any] | None],
     control: ControlServer | None,
     undo: AsyncExitStack,
     haproxy: Path | None = None,
+    *,
+    setting: str = "-metrics",
 ) -> None:
     """Serve metrics until ``undo``; see `metrics.serve`."""
     # Imported only when asked for, as it takes as long as all the rest.
@@ -160,12 +162,14 @@ def serve_metrics(
 
     def read() -> dict[str, Any] | None:
         now = shown()
+        if now is None:
+            return None
         if now["datapath"] == "queue":
             now = status.queue() or now
         now.setdefault("counters", status.bpf_counters() or {})
         return now | ({"control": dict(control.counters)} if control else {})
 
-    undo.callback(metrics.serve(address, read, haproxy))
+    undo.callback(metrics.serve(address, read, haproxy, setting))
     _log.info("metrics: http://%s:%d/metrics", *address)
 
 
