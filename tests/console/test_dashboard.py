@@ -20,7 +20,7 @@ def test_the_share_with_toa_is_of_all_services_together(cluster: Cluster, nodes:
     good, _ = nodes
     good.sample()
     label = "Share of connections to origins with TOA"
-    of_node = f"node={good.id}&language=en"
+    of_node = f"node={good.id}"
     of_web = f"{of_node}&service=web"
     assert figures(cluster, of_node)[label] == "98.0 %"
     said = figures(cluster, of_web)

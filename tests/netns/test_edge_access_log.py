@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloud_toa.demo.lab import Lab
+from cloud_toa.isolation import run
 from tests.netns.edge_node import running, write
 from tests.netns.edge_services import (
     CLIENT,
@@ -78,6 +79,51 @@ def test_who_is_turned_away_is_counted(lab: Lab, receiver: Path, limit: str, pro
         assert ends == (["PR"] if proxied else [])
         (web,) = json.loads(node.command("edge", "status", "--json").stdout)["edge"]["services"]
         assert web["refused"] == 1
+
+
+def test_a_full_disk(lab: Lab, receiver: Path) -> None:
+    """Traffic goes on; it is said once, and what is in the file is whole lines."""
+    start_origin(lab, receiver, "web", FIRST)
+    small = lab.files / "small"
+    small.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=8k", "cloud-toa", str(small))
+    try:
+        file = small / "connections.log"
+        path = write(lab, settings(file))
+        with running(lab, "--config", str(path)) as node:
+            for _ in range(60):
+                assert is_seen(visit(lab, 8080))
+            node.until("did not fit: connections are not logged until that is mended")
+            for _ in range(60):
+                assert is_seen(visit(lab, 8080))
+        assert node.log.count("connections are not logged") == 1
+        lines = file.read_text().splitlines()
+        assert 5 < len(lines) < 60
+        assert all(json.loads(line)["service"] == "web" for line in lines)
+    finally:
+        run("umount", "--lazy", str(small))
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["udp", "unix"])
+def test_syslog(lab: Lab, receiver: Path, family: socket.AddressFamily) -> None:
+    start_origin(lab, receiver, "web", FIRST)
+    with lab.edge.entered():
+        syslog = socket.socket(family, socket.SOCK_DGRAM)
+    with syslog:
+        at = str(lab.files / "dev-log")
+        syslog.bind(at if family == socket.AF_UNIX else ("127.0.0.1", 0))
+        syslog.settimeout(PATIENCE)
+        if family == socket.AF_INET:
+            at = "127.0.0.1:{1}".format(*syslog.getsockname())
+        path = write(lab, service("web", 8080) + f'[access_log]\nsyslog = "{at}"\n')
+        with running(lab, "--config", str(path)):
+            said = visit(lab, 8080)
+            header, brace, line = syslog.recv(4096).decode().partition("{")
+    # Facility local0, level info; RFC 3164.
+    assert header.startswith("<134>")
+    line = json.loads(brace + line)
+    assert (line["service"], line["client"]) == ("web", CLIENT)
+    assert int(line["client_port"]) == said["own"][1]
 
 
 def test_standard_output_that_can_t_be_opened(lab: Lab) -> None:

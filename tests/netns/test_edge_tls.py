@@ -14,8 +14,10 @@ from cloud_toa.demo.lab import EDGE, Lab
 from tests.netns.authority import Authority
 from tests.netns.edge_node import running, write
 from tests.netns.edge_services import (
+    CLIENT,
     CLIENT6,
     FIRST,
+    ORIGIN,
     SECOND,
     THIRD,
     Log,
@@ -52,6 +54,29 @@ def entry(certificate: Path, key: Path | None = None) -> str:
 @pytest.fixture
 def authority(lab: Lab) -> Authority:
     return Authority(lab.files)
+
+
+_NGINX = """
+daemon off; master_process off; error_log stderr; pid %(files)s/nginx.pid;
+events {}
+http { access_log off; server { listen 7001; location / { return 200 "$remote_addr"; } } }
+"""
+
+
+def test_curl_and_nginx(lab: Lab, receiver: Path, authority: Authority) -> None:
+    """Programs that nobody of us wrote, from a page's address to the client's in it."""
+    configuration = lab.files / "nginx.conf"
+    configuration.write_text(_NGINX % {"files": lab.files})
+    lab.start(lab.origin, ["nginx", "-c", str(configuration)], [(ORIGIN, FIRST)], place=receiver)
+    path = write(lab, tls_service("web", PORT, entry(*authority.issue("shop.test"))))
+    with running(lab, "--config", str(path)):
+        for client, at in ((CLIENT, EDGE[4]), ("203.0.113.10", EDGE[4])):
+            said = lab.client.run(
+                *("curl", "--silent", "--show-error", "--max-time", "60", "--interface", client),
+                *("--cacert", str(authority.certificate), "--resolve", f"shop.test:{PORT}:{at}"),
+                f"https://shop.test:{PORT}/",
+            )
+            assert said == client
 
 
 def test_certificates_by_name_and_versions(lab: Lab, receiver: Path, authority: Authority) -> None:
