@@ -12,6 +12,7 @@ import haproxy
 import own_balancer
 import queued
 import virtual_machine
+from nstat import nstat
 
 from cloud_toa import kmod
 from cloud_toa.bpf import edge, origin
@@ -35,6 +36,7 @@ ODD = {
     *("syn_without", "syn_magic", "no_room", "no_port", "wildcard", "unusable", "no_memory"),
     *("elsewhere", "not_stored", "passed", "errors", "unhandled", "restarts"),
     *("absent", "untrusted", "malformed", "duplicate", "late", "probes_missed", "table_full"),
+    "by_syn_cookie",
 }
 """Counters that say why an option was not written, or not believed."""
 
@@ -60,9 +62,16 @@ stream {{
 
 
 def receive(
-    name: str, place: Path, undo: ExitStack, trust: Iterable[str] = EDGE_TO_ORIGIN.values()
+    name: str,
+    place: Path,
+    undo: ExitStack,
+    trust: Iterable[str] = EDGE_TO_ORIGIN.values(),
+    host: Namespace | None = None,
 ) -> Callable[[], Counters]:
-    """Attach a receiver that believes these sources; answer what asks for its counters."""
+    """Attach a receiver that believes these sources; answer what asks for its counters.
+
+    Saved SYNs have none. With ``host``, their server's, its kernel counts where it saved none.
+    """
     settings = OriginSettings(Trust.parse(trust))
     if name == "bpf":
         undo.callback(origin.detach)
@@ -72,7 +81,11 @@ def receive(
         undo.callback(kmod.detach)
         kmod.attach(settings, virtual_machine.module())
         return _module_received
-    return dict
+    return partial(_not_saved, host) if host is not None else dict
+
+
+def _not_saved(host: Namespace) -> Counters:
+    return {"by_syn_cookie": nstat(host)["TcpExtSyncookiesRecv"]}
 
 
 def _bpf_received() -> Counters:

@@ -132,7 +132,7 @@ def through(
     with Lab() as lab, ExitStack() as undo:
         impose(lab, case)
         at_origin, to = lab.cgroup("origin"), paths.SERVER_PORTS[balancer]
-        received = paths.receive(receiver, at_origin, undo)
+        received = paths.receive(receiver, at_origin, undo, host=lab.origin)
         trust = list(EDGE_TO_ORIGIN.values())
         task = told_server.Serve(
             [to],

@@ -20,7 +20,7 @@ EDGE_UNKNOWN = f"{NOBODY_BELIEVED}soak.EDGE_TO_ORIGIN = {{4: '192.0.2.1'}}"
 def test_each_receiver(tmp_path: Path) -> None:
     """Through HAProxy, nginx and edge run; and a case that must happen."""
     words = ("--receivers", "bpf,saved-syn", "--cases", "plain,cookies")
-    code, (plain, saved, cookies, _), out, _ = run(tmp_path, "soak", *FEW, *words)
+    code, (plain, saved, cookies, unsaved), out, _ = run(tmp_path, "soak", *FEW, *words)
     assert code == 0
     assert (plain["receiver"], saved["receiver"]) == ("bpf", "saved-syn")
     assert plain["balancers"] == saved["balancers"] == ["haproxy", "nginx", "edge run"]
@@ -29,6 +29,9 @@ def test_each_receiver(tmp_path: Path) -> None:
     assert plain["reasons"] == plain["counted"] == {}
     assert cookies["counted"]["TcpExtSyncookiesRecv"] > 0
     assert "TcpExtSyncookiesRecv" in out
+    # Of connections by SYN cookies Linux keeps no SYN.
+    assert unsaved["without"] > 0
+    assert unsaved["reasons"] == {"by_syn_cookie": unsaved["without"]}
 
 
 def test_a_case_that_does_not_happen(tmp_path: Path) -> None:

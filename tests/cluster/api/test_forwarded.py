@@ -68,7 +68,7 @@ def test_client(source: str, said: list[str], client: str) -> None:
 )
 def test_by_tls(source: str, said: list[str], by_tls: bool) -> None:
     values = [each.encode("latin-1") for each in said]
-    assert forwarded.by_tls(source, values, TRUSTED) == by_tls
+    assert forwarded.says_tls(source, values, TRUSTED) == by_tls
 
 
 BY_TLS = {"Host": "localhost", "X-Forwarded-Proto": "https", "Accept": "text/html"}

@@ -45,7 +45,7 @@ class Forwarded:
         """Pass a call on."""
         if scope["type"] == "http" and scope.get("client"):
             source = scope["client"][0]
-            if by_tls(source, _values(scope, b"x-forwarded-proto"), self._trusted):
+            if says_tls(source, _values(scope, b"x-forwarded-proto"), self._trusted):
                 scope["scheme"] = "https"
             said = _values(scope, b"x-forwarded-for")
             scope["client"] = (client(source, said, self._trusted), 0)
@@ -71,7 +71,7 @@ def client(source: str, said: Sequence[bytes], trusted: Sequence[IPNetwork]) -> 
     return str(found)
 
 
-def by_tls(source: str, said: Sequence[bytes], trusted: Sequence[IPNetwork]) -> bool:
+def says_tls(source: str, said: Sequence[bytes], trusted: Sequence[IPNetwork]) -> bool:
     """Whether the proxy at ``source`` says that it was asked by TLS.
 
     Args:
