@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cloud_toa.balancer.clock import FAR
 from cloud_toa.demo.lab import EDGE, Lab
 from tests.netns.authority import Authority
 from tests.netns.edge_node import EdgeNode, drawn, running, write
@@ -101,6 +102,8 @@ def test_services_go_on(lab: Lab, receiver: Path, hosts: Path, clock: Clock) -> 
         assert ask(idle)
         for number, jump in enumerate((30 * DAY, 12 * DAY, -42 * DAY - HOUR, HOUR)):
             clock.jump(jump)
+            if jump >= FAR:
+                node.until("30 days ahead: HAProxy was reloaded")
             is_there(idle)
             nobody_is_busy(node)
             for port, client, with_tls in ((8080, CLIENT6, None), (TLS, "203.0.113.9", context)):

@@ -21,7 +21,7 @@ def _run(package: str) -> tuple[str, int, str]:
     _, said = build(root)
     assert "warning" not in said, said
     # The guest's own bytecode would vanish with it: no cache either.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=25"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     others = (version for other, version in KERNELS.items() if other != package)
     marks = [MARKS, *(f'not only_on(kernel="{version}")' for version in others)]
     command += ["tests/netns", "-m", " and ".join(marks)]

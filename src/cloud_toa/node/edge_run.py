@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from cloud_toa import sd_notify
+from cloud_toa.balancer import clock
 from cloud_toa.balancer.pipes import Pipe, messages
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
@@ -138,7 +139,7 @@ class Edge:
         """Until a signal."""
         work = (
             *(self._stop.wait(), self._follow_files(), self._follow_names(), self._keep_alive()),
-            self._warn(),
+            *(self._warn(), self._follow_clock()),
         )
         tasks: list[asyncio.Task[Any]] = [asyncio.ensure_future(each) for each in work]
         try:
@@ -204,6 +205,19 @@ class Edge:
                         self._write_state()
             except ToaError as error:
                 _log.error("new addresses are not applied: %s", error)
+
+    async def _follow_clock(self) -> None:
+        while True:
+            days = await clock.far_step() / _DAY
+            try:
+                async with self._changing:
+                    await self.services.reload()
+                _log.warning("the clock was set %.0f days ahead: HAProxy was reloaded", days)
+            except ToaError as error:
+                _log.error(
+                    "the clock was set %.0f days ahead, HAProxy may have stopped checks and "
+                    "timeouts, and can't be reloaded: %s: start the edge again", days, error,
+                )  # fmt: skip
 
     async def _warn(self) -> None:
         """Day by day."""

@@ -112,7 +112,7 @@ class Services:
                     service.name,
                 )
         if adopted:
-            await self.balancer.reload(self.configuration())
+            await self.reload()
             _log.info("took over HAProxy, process %s", self.balancer.master)
         else:
             await self.balancer.start(self.configuration())
@@ -133,6 +133,14 @@ class Services:
             ToaError: see `Balancer.start`.
         """
         await self.balancer.start(self.configuration())
+
+    async def reload(self) -> None:
+        """Have a new worker of HAProxy serve the same; connections go on in the old one.
+
+        Raises:
+            ToaError: see `Balancer.reload`.
+        """
+        await self.balancer.reload(self.configuration())
 
     async def apply(self, new: EdgeFile) -> str:
         """Have these settings instead; answer how HAProxy was brought there.
