@@ -291,6 +291,32 @@ def test_lines_are_whole_however_they_come(tmp_path: Path) -> None:
     assert asyncio.run(body()) == [b"one\ntwo\n", b"three\n"]
 
 
+def test_a_fault_costs_no_later_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def body() -> list[bytes]:
+        found: list[bytes] = []
+        arrived = asyncio.Event()
+
+        def take(lines: bytes) -> None:
+            arrived.set()
+            if lines == b"bad\nworse\n":
+                raise ValueError("what nobody thought of")
+            found.append(lines)
+
+        reader = Pipe(tmp_path / "pipe", take)
+        writer = pipe(tmp_path / "pipe")
+        for lines in (b"bad\nworse\n", b"good\n"):
+            arrived.clear()
+            os.write(writer, lines)
+            await asyncio.wait_for(arrived.wait(), 20)
+        os.close(writer)
+        await reader.close()
+        return found
+
+    assert asyncio.run(body()) == [b"good\n"]
+    assert "2 lines of HAProxy's are lost" in caplog.text
+    assert "what nobody thought of" in caplog.text
+
+
 def test_what_was_written_before_is_read(tmp_path: Path) -> None:
     async def body() -> bytes:
         writer = pipe(tmp_path / "pipe")

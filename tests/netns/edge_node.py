@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """``cloud-toa edge run`` on the lab's edge: the real command, its log, its HAProxy."""
 
+import asyncio
 import json
 import os
 import pty
@@ -13,8 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cloud_toa.balancer import runtime
 from cloud_toa.bpf import cgroup
 from cloud_toa.demo.lab import EDGE, Lab
+from cloud_toa.errors import ToaError
 from cloud_toa.node import state
 from tests.netns.logged import PATIENCE, Logged
 from tests.netns.queue_edge import forget
@@ -42,6 +45,14 @@ class EdgeNode(Logged):
     def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """What another command of ours says on this host."""
         return command(self._lab, *words)
+
+    def report(self) -> None:
+        """Print what tells why a test failed."""
+        print(self.rest())
+        with suppress(OSError, KeyError, ToaError):
+            socket = Path(self.state()["edge"]["runtime"])
+            for command in ("show sess all", "show info"):
+                print(asyncio.run(runtime.ask(socket, command)))
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> None:
         """End it, and wait until it has."""
@@ -89,6 +100,10 @@ def running(lab: Lab, *options: str, **how: Any) -> Iterator[EdgeNode]:
     try:
         node = EdgeNode(lab, *options, **how)
         yield node
+    except BaseException:
+        if node is not None and node.process.poll() is None:
+            node.report()
+        raise
     finally:
         if node is not None and node.process.poll() is None:
             node.stop()

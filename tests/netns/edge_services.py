@@ -163,6 +163,6 @@ class Log:
 
     def next(self) -> Answer:
         """The one after those that were taken before; waits for it."""
-        wait_until(lambda: len(self.entries()) > self._read)
+        wait_until(lambda: len(self.entries()) > self._read, reason=self.entries)
         self._read += 1
         return self.entries()[self._read - 1]

@@ -55,3 +55,12 @@ class Logged:
             self.log += f"{line}\n"
             if said in line:
                 return line
+
+    def rest(self) -> str:
+        """All of the log, also what nobody waited for."""
+        while select.select([self._stderr], [], [], 0)[0]:
+            data = os.read(self._stderr.fileno(), 1 << 16)
+            if not data:
+                break
+            self._unread += data
+        return self.log + self._unread.decode(errors="replace")

@@ -25,8 +25,9 @@ pytestmark = pytest.mark.only_on(kernel="6.12")
 STALL = 3.0
 """Seconds that no connection may take."""
 
-EMULATED = "QEMU TCG" in Path("/proc/cpuinfo").read_text()
-"""There, seconds say nothing."""
+MACHINE = Path("/run/vm/settings")
+EMULATED = MACHINE.exists() and "emulated=yes" in MACHINE.read_text()
+"""There, seconds say nothing: visitors' own patience is all that they have."""
 
 WAYS = pytest.mark.parametrize(
     "version", [4, pytest.param(6, marks=pytest.mark.one_kernel)], ids=["v4", "v6"]

@@ -128,7 +128,8 @@ def run_in_vm(
             raise FileNotFoundError(f"{program} is missing: scripts/install test")
     with tempfile.TemporaryDirectory() as name:
         initramfs, log, answer = (Path(name, part) for part in ("initramfs", "log", "answer"))
-        _write_initramfs(initramfs, root, command, SYSTEMD if systemd else "")
+        emulated = counted or not _kvm_works()
+        _write_initramfs(initramfs, root, command, SYSTEMD if systemd else "", emulated=emulated)
         process = subprocess.Popen(
             _qemu(root, initramfs, log, answer, counted=counted),
             stdin=subprocess.DEVNULL,
@@ -183,13 +184,16 @@ def _needed_modules(root: Path) -> Iterator[Path]:
     return (Path(at) for at in dict.fromkeys(line.split()[1] for line in lines if "insmod" in line))
 
 
-def _write_initramfs(image: Path, root: Path, command: Sequence[str], systemd: str) -> None:
+def _write_initramfs(
+    image: Path, root: Path, command: Sequence[str], systemd: str, *, emulated: bool
+) -> None:
     settings = {
         "path": f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
         "directory": str(Path.cwd()),
         "modules": str(root / "lib/modules" / root.name),
         "options": P9_OPTIONS,
         "systemd": systemd,
+        "emulated": "yes" if emulated else "",
     }
     tree = image.with_suffix(".d")
     for directory in ("bin", "modules", "vm"):

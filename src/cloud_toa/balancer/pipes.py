@@ -70,7 +70,14 @@ class Pipe:
                 lines, end, rest = (self._rest + found).rpartition(b"\n")
                 self._rest = rest
                 if end:
-                    self._take(lines + end)
+                    self._take_whole(lines + end)
+
+    def _take_whole(self, lines: bytes) -> None:
+        try:
+            self._take(lines)
+        except Exception:
+            # A fault of ours costs these lines, and not all that follow.
+            _log.exception("%d lines of HAProxy's are lost", lines.count(b"\n"))
 
     async def close(self) -> None:
         """Take what is there, and no more."""

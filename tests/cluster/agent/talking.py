@@ -101,20 +101,20 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.taken += 1
-        answers, questions = await asyncio.open_connection("127.0.0.1", self._port)
-        tasks = [
-            asyncio.ensure_future(each)
-            for each in (_pass(reader, questions), self._pass_back(answers, writer))
-        ]
-        with suppress(asyncio.CancelledError):  # the scene is over
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for each in tasks:
-            each.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for end in (questions, writer):
-            end.close()
-            with suppress(OSError):
-                await end.wait_closed()
+        # Whenever it is cancelled, as the scene is over: what is open is closed.
+        async with _closing(writer):
+            answers, questions = await asyncio.open_connection("127.0.0.1", self._port)
+            async with _closing(questions):
+                tasks = [
+                    asyncio.ensure_future(each)
+                    for each in (_pass(reader, questions), self._pass_back(answers, writer))
+                ]
+                try:
+                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for each in tasks:
+                        each.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
@@ -125,6 +125,16 @@ class Proxy:
             if self.holds_events and b"text/event-stream" in data:
                 await asyncio.Event().wait()
             writer.write(data)
+
+
+@asynccontextmanager
+async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
