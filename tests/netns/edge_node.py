@@ -46,13 +46,16 @@ class EdgeNode(Logged):
         """What another command of ours says on this host."""
         return command(self._lab, *words)
 
+    def ask(self, command: str) -> str:
+        """What HAProxy answers to a command of its runtime API."""
+        return asyncio.run(runtime.ask(Path(self.state()["edge"]["runtime"]), command))
+
     def report(self) -> None:
         """Print what tells why a test failed."""
         print(self.rest())
         with suppress(OSError, KeyError, ToaError):
-            socket = Path(self.state()["edge"]["runtime"])
             for command in ("show sess all", "show info"):
-                print(asyncio.run(runtime.ask(socket, command)))
+                print(self.ask(command))
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> None:
         """End it, and wait until it has."""

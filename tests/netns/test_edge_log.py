@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the access log says of TOA, beside what happened: real HAProxy, real packets."""
 
-import asyncio
 import re
 import signal
 import socket
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from cloud_toa.balancer import runtime
 from cloud_toa.bpf.records import MOST
 from cloud_toa.demo.lab import EDGE, Lab
 from tests.netns.authority import Authority
@@ -165,10 +163,6 @@ def test_a_connection_keeps_what_it_began_with(lab: Lab, server: socket.socket) 
 CONNECTS = re.compile(r"state=(REQ|QUE|TAR|ASS|CON|CER|RDY)\b")
 
 
-def sessions(node: EdgeNode) -> str:
-    return asyncio.run(runtime.ask(Path(node.state()["edge"]["runtime"]), "show sess all"))
-
-
 def leaves(sock: socket.socket, _conn: socket.socket) -> None:
     sock.close()
 
@@ -234,7 +228,7 @@ def test_no_data_before_an_answer(
         for client in (CLIENT, CLIENT6):
             with through(lab, server, client=client) as (sock, conn):
                 # Until it knows the origin's answer, HAProxy gives up where a client has done so.
-                wait_until(lambda: not CONNECTS.search(sessions(node)))
+                wait_until(lambda: not CONNECTS.search(node.ask("show sess all")))
                 what(sock, conn)
             assert said(log.next()) == ("syn,ack", "-")
             visit(lab, server, client=client)

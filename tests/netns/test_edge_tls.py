@@ -70,10 +70,15 @@ def test_curl_and_nginx(lab: Lab, receiver: Path, authority: Authority) -> None:
     lab.start(lab.origin, ["nginx", "-c", str(configuration)], [(ORIGIN, FIRST)], place=receiver)
     path = write(lab, tls_service("web", PORT, entry(*authority.issue("shop.test"))))
     with running(lab, "--config", str(path)):
-        for client, at in ((CLIENT, EDGE[4]), ("203.0.113.10", EDGE[4])):
+        for client in (CLIENT, "203.0.113.10"):
             said = lab.client.run(
                 *("curl", "--silent", "--show-error", "--max-time", "60", "--interface", client),
-                *("--cacert", str(authority.certificate), "--resolve", f"shop.test:{PORT}:{at}"),
+                *(
+                    "--cacert",
+                    str(authority.certificate),
+                    "--resolve",
+                    f"shop.test:{PORT}:{EDGE[4]}",
+                ),
                 f"https://shop.test:{PORT}/",
             )
             assert said == client

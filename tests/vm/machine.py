@@ -131,7 +131,7 @@ def run_in_vm(
         emulated = counted or not _kvm_works()
         _write_initramfs(initramfs, root, command, SYSTEMD if systemd else "", emulated=emulated)
         process = subprocess.Popen(
-            _qemu(root, initramfs, log, answer, counted=counted),
+            _qemu(root, initramfs, log, answer, counted=counted, emulated=emulated),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
@@ -149,7 +149,9 @@ def run_in_vm(
         return NO_ANSWER, f"{said}\n(no answer from the machine; its kernel said)\n{kernel_said}"
 
 
-def _qemu(root: Path, initramfs: Path, log: Path, answer: Path, *, counted: bool) -> list[str]:
+def _qemu(
+    root: Path, initramfs: Path, log: Path, answer: Path, *, counted: bool, emulated: bool
+) -> list[str]:
     # setpriv: the machine ends with us even if we are killed. nice: it keeps a processor busy, and
     # tests that run beside it are to have what they need: nine tenths, where there are two.
     qemu = ["nice", "-n", "10", "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
@@ -158,7 +160,7 @@ def _qemu(root: Path, initramfs: Path, log: Path, answer: Path, *, counted: bool
     options = KERNEL_OPTIONS
     if counted:
         qemu += ["-accel", "tcg,thread=single", "-cpu", "Nehalem", "-icount", "shift=0,sleep=off"]
-    elif _kvm_works():
+    elif not emulated:
         qemu += ["-accel", "kvm", "-cpu", "host"]
     else:
         # With a thread per processor it is little faster, and a kernel that patches its own code
