@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from cloud_toa.balancer.certificates import keep, put, read
-from cloud_toa.balancer.render import certificate_files, certificate_name, list_file
+from cloud_toa.balancer.file_names import certificate_files, certificate_name, list_file
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
 from tests.balancer.haproxy import make_certificate

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from cloud_toa.balancer.backend import Addresses
 from cloud_toa.balancer.changes import commands, without
 from cloud_toa.balancer.log_line import Toa
-from cloud_toa.balancer.render import Addresses, Global, configuration
+from cloud_toa.balancer.render import Global, configuration
 from cloud_toa.balancer.settings import Service
 
 MOST = 777

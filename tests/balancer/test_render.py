@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_toa.balancer import certificates
+from cloud_toa.balancer.backend import Addresses
 from cloud_toa.balancer.log_line import Toa
 from cloud_toa.balancer.render import (
-    Addresses,
     Global,
     configuration,
     frontend_name,

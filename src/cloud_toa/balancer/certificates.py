@@ -12,18 +12,18 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cloud_toa.balancer.render import (
+from cloud_toa.balancer.file_names import (
     authority_name,
     certificate_files,
     certificate_name,
-    frontends,
     list_file,
 )
+from cloud_toa.balancer.render import frontends
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
 
 Files = dict[str, bytes]
-"""What HAProxy is given, by the name that `render` has for it."""
+"""What HAProxy is given, by the name that `file_names` has for it."""
 
 
 def put(files: Files, services: tuple[Service, ...], folder: Path) -> None:

@@ -12,14 +12,8 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from cloud_toa.balancer.render import (
-    Addresses,
-    address_of,
-    frontends,
-    is_mapped,
-    is_out,
-    weight_of,
-)
+from cloud_toa.balancer.backend import Addresses, address_of, is_out, weight_of
+from cloud_toa.balancer.render import frontends, is_mapped
 from cloud_toa.balancer.settings import Origin, Service
 
 

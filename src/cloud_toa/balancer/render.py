@@ -12,30 +12,23 @@ a client of the other.
 Source: HAProxy 2.6, configuration manual.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 
-from cloud_toa.balancer.addresses import Listen, host
+from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.allowed import is_ip, milliseconds, network
+from cloud_toa.balancer.backend import QUEUE, Addresses, backend
+from cloud_toa.balancer.file_names import authority_name, certificate_files, list_file
 from cloud_toa.balancer.log_line import LENGTH, Origins, Toa, log_format, map_name, map_text
 from cloud_toa.balancer.settings import Origin, Service
-from cloud_toa.option import IPAddress
-
-Addresses = Mapping[str, IPAddress]
-"""Where host names lead; those that lead nowhere are left out."""
 
 _MIN_VERSION = {"1.2": "TLSv1.2", "1.3": "TLSv1.3"}
-_SYSTEM_CA = "@system-ca"
-_QUEUE = 10_000
 _TRIES = 4
 _PAUSE = 1_000
-"""Milliseconds in a queue, tries to connect, and between two of these at most."""
-_UNKNOWN = ip_address("192.0.2.0")
-"""In the place of an address that is not known yet; the server is then in maintenance."""
+"""Tries to connect, and milliseconds between two of these at most."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ def configuration(
         lines += _frontend(members, settings, _logged(members, toa), mapped=mapped)
         lines += ["  disabled"] if drained else []
         for service in members:
-            lines += _backend(service, addresses, transparent, settings.certificates, mapped=mapped)
+            lines += backend(service, addresses, transparent, settings.certificates, mapped=mapped)
     return "\n".join(lines) + "\n"
 
 
@@ -118,32 +111,6 @@ def frontend_name(services: list[Service]) -> str:
     return ":".join(service.name for service in services)
 
 
-def certificate_name(certificate: str, key: str | None) -> str:
-    """The file in which HAProxy finds both."""
-    return f"{_digest(certificate, key or '')}.pem"
-
-
-def authority_name(path: str) -> str:
-    """The file in which HAProxy finds authorities."""
-    return f"{_digest(path)}.authorities.pem"
-
-
-def certificate_files(services: list[Service], folder: Path) -> list[str]:
-    """Those of services that share their ports; the first is for who asks for no known name."""
-    found = (
-        str(folder / certificate_name(each.certificate, each.key))
-        for service in services
-        if service.tls is not None
-        for each in service.tls.certificates
-    )
-    return list(dict.fromkeys(found))
-
-
-def list_file(files: list[str], folder: Path) -> str:
-    """The file with a line for each of these."""
-    return f"{folder / _digest(*files)}.list"
-
-
 def log_maps(
     services: tuple[Service, ...], toa: Callable[[Service, Origin], Toa]
 ) -> dict[str, bytes]:
@@ -158,10 +125,6 @@ def _logged(services: list[Service], toa: Callable[[Service, Origin], Toa]) -> O
         for service in services
         for origin in service.origin
     }
-
-
-def _digest(*texts: str) -> str:
-    return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
 def _global(settings: Global) -> list[str]:
@@ -245,8 +208,8 @@ def _frontend(
     asked = [(name, service.name) for service in services for name in service.server_names]
     # The first that fits is taken: a name itself is to come before *, and a.b before b.
     asked.sort(key=lambda each: (each[0].startswith("*."), -len(each[0])))
-    for name, backend in asked:
-        lines.append(f"  use_backend {backend} if {{ {_asked_for(name)} }}")
+    for name, service_name in asked:
+        lines.append(f"  use_backend {service_name} if {{ {_asked_for(name)} }}")
     default = next((service for service in services if not service.server_names), None)
     if default is not None:
         lines.append(f"  default_backend {default.name}")
@@ -260,7 +223,7 @@ def _without_origin(services: list[Service]) -> int:
     says nothing while a way to an origin is sought. Once there is one, ``timeout tunnel`` holds.
     """
     longest = max(milliseconds(service.connect_timeout) for service in services)
-    return min(milliseconds(services[0].idle_timeout), _QUEUE + _TRIES * (longest + _PAUSE))
+    return min(milliseconds(services[0].idle_timeout), QUEUE + _TRIES * (longest + _PAUSE))
 
 
 def _networks(name: str, networks: tuple[str, ...], *, mapped: bool) -> list[str]:
@@ -299,86 +262,3 @@ def _bind_tls(services: list[Service], certificates: Path) -> str:
         words += ["ca-file", str(certificates / authority_name(first.client_ca))]
         words += ["verify", "required"]
     return " ".join(words)
-
-
-def _backend(
-    service: Service,
-    addresses: Addresses,
-    transparent: Callable[[Service, Origin], bool],
-    certificates: Path,
-    *,
-    mapped: bool,
-) -> list[str]:
-    lines = [
-        f"backend {service.name}",
-        f"  balance {service.algorithm}",
-        *(["  hash-type consistent"] if service.algorithm == "source" else []),
-        f"  timeout connect {service.connect_timeout}",
-        f"  timeout server {service.idle_timeout}",
-        f"  timeout tunnel {service.idle_timeout}",
-        f"  timeout queue {_QUEUE}ms",
-    ]
-    for origin in service.origin:
-        server = _server(service, origin, addresses, certificates, mapped=mapped)
-        if transparent(service, origin):
-            server += _source(origin, addresses, mapped=mapped)
-        lines.append(f"  server {server}")
-    return lines
-
-
-def address_of(origin: Origin, addresses: Addresses) -> IPAddress | None:
-    """Where an origin is, as far as is known."""
-    return ip_address(origin.address) if is_ip(origin.address) else addresses.get(origin.address)
-
-
-def weight_of(origin: Origin) -> int:
-    """0 lets connections go on, and gives it no new ones."""
-    return 0 if origin.state == "drain" else origin.weight
-
-
-def is_out(origin: Origin, addresses: Addresses) -> bool:
-    """Whether it is in maintenance, as the operator wants or as it has no address."""
-    return origin.state == "maintenance" or address_of(origin, addresses) is None
-
-
-def _server(
-    service: Service, origin: Origin, addresses: Addresses, certificates: Path, *, mapped: bool
-) -> str:
-    known = address_of(origin, addresses)
-    address = host(known or _UNKNOWN, mapped=mapped)
-    words = [origin.name, f"{address}:{origin.port}" if origin.port else address]
-    words += ["weight", str(weight_of(origin))]
-    if service.check.enabled:
-        words += ["check", "inter", service.check.interval]
-        words += ["rise", str(service.check.rise), "fall", str(service.check.fall)]
-        if not origin.port:
-            words += ["port", str(service.addresses[0].first)]
-            # With a port of its own, HAProxy takes a check for one of something else.
-            words += ["check-ssl"] if origin.verified else []
-            words += ["check-send-proxy"] if origin.proxy else []
-    words += ["backup"] if origin.backup else []
-    words += ["maxconn", str(origin.max_connections)] if origin.max_connections else []
-    if is_out(origin, addresses):
-        words.append("disabled")
-    words += {"v1": ["send-proxy"], "v2": ["send-proxy-v2"], None: []}[origin.proxy]
-    tls = origin.verified
-    if tls is not None:
-        words.append("ssl")
-        if tls.verify:
-            believed = str(certificates / authority_name(tls.ca)) if tls.ca else _SYSTEM_CA
-            words += ["verify", "required", "ca-file", believed]
-            words += ["verifyhost", str(origin.server_name)]
-        else:
-            words += ["verify", "none"]
-        if origin.server_name:
-            words += ["sni", f"str({origin.server_name})", "check-sni", origin.server_name]
-        if tls.certificate:
-            words += ["crt", str(certificates / certificate_name(tls.certificate, tls.key))]
-    return " ".join(words)
-
-
-def _source(origin: Origin, addresses: Addresses, *, mapped: bool) -> str:
-    known = address_of(origin, addresses) or _UNKNOWN
-    six = mapped or known.version == 6
-    # S104 is of listeners; this is the family that a connection is made from.
-    return f" source {'[::]' if six else '0.0.0.0'}:0 usesrc client"  # noqa: S104

@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cloud_toa.balancer import certificates, open_files, render
+from cloud_toa.balancer.backend import Addresses
 from cloud_toa.balancer.process import Balancer, Places
-from cloud_toa.balancer.render import Addresses
 from cloud_toa.balancer.settings import Service
 from cloud_toa.node import edge_sender, state
 from cloud_toa.node.edge_file import EdgeFile

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
+from cloud_toa.balancer.backend import Addresses, address_of
 from cloud_toa.balancer.log_line import Toa
-from cloud_toa.balancer.render import Addresses, address_of, cross_family
+from cloud_toa.balancer.render import cross_family
 from cloud_toa.balancer.settings import Origin, Service
 from cloud_toa.config import Where
 from cloud_toa.nfqueue.rules import Queues

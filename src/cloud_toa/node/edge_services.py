@@ -18,9 +18,9 @@ from pathlib import Path
 
 from cloud_toa.balancer import certificates, changes, expiry, open_files, ports, render
 from cloud_toa.balancer.addresses import Listen
+from cloud_toa.balancer.backend import Addresses
 from cloud_toa.balancer.pipes import check_access_log
 from cloud_toa.balancer.process import Balancer, Places
-from cloud_toa.balancer.render import Addresses
 from cloud_toa.balancer.settings import Service
 from cloud_toa.bpf import cgroup
 from cloud_toa.errors import ToaError
