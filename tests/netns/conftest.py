@@ -108,6 +108,13 @@ def clients(lab: Lab, module: Module) -> Iterator[Clients]:
     clients.close()
 
 
+@pytest.fixture
+def server(lab: Lab, receiver: Path) -> Iterator[socket.socket]:
+    """An origin's listener, for IPv4 and IPv6."""
+    with listen(lab, receiver, ("::", SERVER[1])) as listener:
+        yield listener
+
+
 receive = Bpf().receive
 """For tests of other things than the receiver."""
 

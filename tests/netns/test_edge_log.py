@@ -2,22 +2,30 @@
 """What the access log says of TOA, beside what happened: real HAProxy, real packets."""
 
 import re
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from cloud_toa.bpf.records import MOST
 from cloud_toa.demo.lab import EDGE, Lab
 from tests.netns.authority import Authority
-from tests.netns.edge_node import EdgeNode, command, place, running, write
+from tests.netns.edge_log import (
+    NO_CONNECTION,
+    PORT,
+    WRITTEN,
+    ask,
+    origin_speaks_first,
+    said,
+    through,
+    visit,
+    web,
+)
+from tests.netns.edge_node import command, place, running, write
 from tests.netns.edge_services import (
     CLIENT,
     CLIENT6,
-    Answer,
     Log,
     connected,
     origin,
@@ -29,50 +37,7 @@ from tests.netns.traffic import SERVER, SERVER6, listen, reset_at_close, wait_un
 
 pytestmark = pytest.mark.one_kernel
 
-PORT = 8080
-WRITTEN = ("syn,ack,data", "-")
-NO_CONNECTION = ("-", "-")
 PROXIES = 'proxy_from = ["203.0.113.0/28"]'
-
-
-@pytest.fixture
-def server(lab: Lab, receiver: Path) -> Iterator[socket.socket]:
-    """An origin's listener, for IPv4 and IPv6."""
-    with listen(lab, receiver, ("::", SERVER[1])) as listener:
-        yield listener
-
-
-@contextmanager
-def through(
-    lab: Lab, listener: socket.socket, port: int = PORT, *, client: str = CLIENT, first: bytes = b""
-) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client of a service, and the origin's end of it."""
-    with connected(lab, port, client=client, first=first) as sock, listener.accept()[0] as conn:
-        sock.settimeout(120)
-        conn.settimeout(120)
-        yield sock, conn
-
-
-def ask(sock: socket.socket, conn: socket.socket) -> None:
-    """The client speaks first."""
-    sock.sendall(b"ask")
-    while not conn.recv(100).endswith(b"ask"):
-        pass
-    conn.sendall(b"answer")
-    assert sock.recv(10) == b"answer"
-
-
-def visit(lab: Lab, listener: socket.socket, port: int = PORT, **how: str) -> None:
-    with through(lab, listener, port, **how) as (sock, conn):  # type: ignore[arg-type]
-        ask(sock, conn)
-
-
-def said(entry: Answer) -> tuple[str, str]:
-    return str(entry["toa"]), str(entry["toa_why_not"])
-
-
-def web(*lines: str, port: int = PORT, name: str = "web", address: str = SERVER[0]) -> str:
-    return service(name, port, *lines, origins=origin(SERVER[1], address=address))
 
 
 def test_written_as_set(lab: Lab, server: socket.socket) -> None:
@@ -200,12 +165,6 @@ def origin_half_closes(sock: socket.socket, conn: socket.socket) -> None:
     assert conn.recv(3) == b"bye"
 
 
-def origin_speaks_first(sock: socket.socket, conn: socket.socket) -> None:
-    conn.sendall(b"hello")
-    assert sock.recv(5) == b"hello"
-    ask(sock, conn)
-
-
 def nobody_speaks(sock: socket.socket, _conn: socket.socket) -> None:
     assert sock.recv(1) == b""
 
@@ -305,83 +264,6 @@ def test_no_connection(lab: Lab, server: socket.socket) -> None:
         for _ in range(2):
             visit(lab, server, 8083)
             assert said(log.next()) == WRITTEN
-
-
-def test_while_the_node_is_away(lab: Lab, server: socket.socket) -> None:
-    """Killed, and another one takes over: it knows of what happened in between."""
-    log = Log(lab)
-    path = write(lab, web() + log.settings)
-    with running(lab, "--config", str(path)) as node:
-        with through(lab, server) as (sock, conn):
-            origin_speaks_first(sock, conn)
-            node.stop(signal.SIGKILL)
-        visit(lab, server)
-        with through(lab, server) as (sock, conn):
-            origin_speaks_first(sock, conn)
-            with through(lab, server, client=CLIENT6) as (other, its):
-                origin_speaks_first(other, its)
-            second = EdgeNode(lab, "--config", str(path))
-            visit(lab, server)
-        try:
-            found = [said(log.next()) for _ in range(5)]
-            early = ("syn,ack", "-")
-            assert found[:3] == [early, WRITTEN, early]
-            assert sorted(found[3:]) == [early, WRITTEN]  # of two workers
-        finally:
-            second.stop()
-
-
-def test_when_more_is_told_than_is_kept(lab: Lab, server: socket.socket) -> None:
-    """Without a node, for long: what is not known is not claimed."""
-    log = Log(lab)
-    path = write(lab, web() + log.settings)
-    with running(lab, "--config", str(path)) as node:
-        node.stop(signal.SIGKILL)
-        visit(lab, server)
-        for _ in range(MOST + 50):
-            with through(lab, server) as (sock, _):
-                reset_at_close(sock)
-        second = EdgeNode(lab, "--config", str(path))
-        try:
-            # HAProxy's threads may tell of some before the others.
-            first = {("unknown", "not_told"), ("syn,ack", "-")}
-            wait_until(lambda: first <= {said(entry) for entry in log.entries()})
-
-            def known() -> bool:
-                before = len(log.entries())
-                visit(lab, server)
-                wait_until(lambda: len(log.entries()) > before)
-                return said(log.entries()[-1]) == WRITTEN
-
-            wait_until(known)
-            assert {said(entry) for entry in log.entries()} == {
-                *(("unknown", "not_told"), ("syn,ack", "-"), WRITTEN)
-            }
-            counters = second.command("edge", "status", "--json").stdout
-            assert '"records_lost": ' in counters
-            assert '"records_lost": 0' not in counters
-        finally:
-            second.stop()
-
-
-def test_when_others_attach_what_does_not_tell(lab: Lab, server: socket.socket) -> None:
-    log = Log(lab)
-    path = write(lab, web() + log.settings)
-    with running(lab, "--config", str(path)):
-        visit(lab, server)
-        assert said(log.next()) == WRITTEN
-        assert command(lab, "edge", "attach", "--cgroup", str(place(lab))).returncode == 0
-
-        def unknown() -> bool:
-            visit(lab, server)
-            return said(log.next()) == ("unknown", "not_told")
-
-        wait_until(unknown)
-        # Without it, HAProxy can't connect from a client's address.
-        assert command(lab, "edge", "detach").returncode == 0
-        with connected(lab, PORT) as sock, suppress(ConnectionResetError):
-            assert sock.recv(1) == b""
-        assert said(log.next()) == NO_CONNECTION
 
 
 def test_by_the_queue(lab: Lab, server: socket.socket) -> None:
