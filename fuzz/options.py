@@ -19,28 +19,31 @@ class _Answer(ctypes.Structure):
         ("malformed", ctypes.c_uint64),
         ("duplicates", ctypes.c_uint64),
         ("unusable", ctypes.c_uint64),
+        ("local", ctypes.c_uint64),
     )
 
 
 _library = ctypes.CDLL(os.environ["TOA_PARSER"])
 
 
-def kernels(options: bytes) -> Decoded:
+def kernels(options: bytes, *, loopback: bool) -> Decoded:
     """What the parser of eBPF receiver and module says."""
     answer = _Answer()
-    _library.decode(options, len(options), ctypes.byref(answer))
+    _library.decode(options, len(options), loopback, ctypes.byref(answer))
     client = None
     if answer.found:
         port = int.from_bytes(bytes(answer.port), "big")
         client = Client(plain(ip_address(bytes(answer.ip))), port or None)
-    return Decoded(client, answer.malformed, answer.unusable, answer.duplicates)
+    return Decoded(client, answer.malformed, answer.unusable, answer.duplicates, answer.local)
 
 
 def one(data: bytes) -> None:
     """Both read the same, and a client that was found can be written and found again."""
     options = data[:MAX_OPTIONS]
-    decoded = decode(options, KINDS)
-    assert decoded == kernels(options), (decoded, kernels(options))
+    for loopback in (False, True):
+        decoded = decode(options, KINDS, loopback=loopback)
+        again = kernels(options, loopback=loopback)
+        assert decoded == again, (decoded, again)
     if decoded.client is not None and decoded.client.port is not None:
-        again = decode(encode(decoded.client), KINDS)
+        again = decode(encode(decoded.client), KINDS, loopback=True)
         assert again == Decoded(decoded.client), again

@@ -25,9 +25,9 @@ static const __u8 layouts[256] = {
 	[254] = TOA_LAYOUT_V4 | TOA_LAYOUT_V6,
 };
 
-void decode(const __u8 *options, __u32 length, struct answer *answer)
+void decode(const __u8 *options, __u32 length, __u32 loopback, struct answer *answer)
 {
-	struct toa_search search = { .verdict = TOA_SKIP };
+	struct toa_search search = { .verdict = TOA_SKIP, .loopback = loopback };
 	__u32 at = 0, next;
 
 	memset(answer, 0, sizeof(*answer));
@@ -49,10 +49,12 @@ int LLVMFuzzerTestOneInput(const __u8 *data, size_t size)
 
 	if (length)
 		memcpy(options, data, length);
-	decode(options, length, &answer);
+	decode(options, length, 0, &answer);
 	free(options);
-	assert(!answer.found || toa_usable_ip(&answer.client));
-	assert(answer.counts.malformed + answer.counts.duplicate + answer.counts.unusable <=
+	assert(!answer.found ||
+	       (toa_usable_ip(&answer.client) && !toa_is_local(&answer.client)));
+	assert(answer.counts.malformed + answer.counts.duplicate + answer.counts.unusable +
+		       answer.counts.local <=
 	       length / 2 + 1);
 	return 0;
 }

@@ -39,6 +39,8 @@ static inline void toa_count_options(const struct toa_counts *seen)
 		this_cpu_add(toa_stats.options.duplicate, seen->duplicate);
 	if (seen->unusable)
 		this_cpu_add(toa_stats.options.unusable, seen->unusable);
+	if (seen->local)
+		this_cpu_add(toa_stats.options.local, seen->local);
 }
 
 static const struct {
@@ -56,6 +58,7 @@ static const struct {
 	{ "malformed", offsetof(struct toa_stats, options.malformed) },
 	{ "duplicate", offsetof(struct toa_stats, options.duplicate) },
 	{ "unusable", offsetof(struct toa_stats, options.unusable) },
+	{ "local", offsetof(struct toa_stats, options.local) },
 	TOA_ROW(table_full),
 	TOA_ROW(no_memory),
 #undef TOA_ROW

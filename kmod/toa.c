@@ -49,14 +49,14 @@ struct toa_question {
 	struct sockaddr *answer;
 };
 
-static enum toa_verdict toa_search_packet(const struct sk_buff *skb,
+static enum toa_verdict toa_search_packet(const struct sk_buff *skb, const __be32 *source,
 					  const struct toa_settings *settings,
 					  struct toa_client *client)
 {
 	const struct tcphdr *header = tcp_hdr(skb);
 	const u8 *options = (const u8 *)(header + 1);
 	u32 length = tcp_hdrlen(skb) - sizeof(*header), at = 0;
-	struct toa_search search = { .verdict = TOA_SKIP };
+	struct toa_search search = { .verdict = TOA_SKIP, .loopback = toa_is_loopback(source) };
 	struct toa_counts counts = {};
 
 	while (at < length)
@@ -90,7 +90,7 @@ static int toa_packet_in(struct kretprobe_instance *instance, struct pt_regs *re
 	toa_source_of(skb, source);
 	rcu_read_lock();
 	settings = rcu_dereference(toa_settings);
-	handshake->verdict = toa_search_packet(skb, settings, &handshake->client);
+	handshake->verdict = toa_search_packet(skb, source, settings, &handshake->client);
 	handshake->trusted = toa_trusted(settings, source);
 	rcu_read_unlock();
 	return 0;

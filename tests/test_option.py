@@ -20,6 +20,7 @@ from cloud_toa.option import (
     Kinds,
     decode,
     encode,
+    is_local,
     is_toa,
     options,
     plain,
@@ -28,6 +29,7 @@ from cloud_toa.option import (
 from tests.clients import CLIENT_V4, CLIENT_V6
 
 VECTORS = Path(__file__).parent / "vectors" / "options.json"
+LOCAL = json.loads((VECTORS.parent / "local.json").read_text())["vectors"]
 SHARED = Path(__file__).parents[2] / "shared" / "vectors" / "options.json"
 ALL = Kinds((254, 200, 252), (254, 253), (28,))
 
@@ -64,11 +66,22 @@ def kinds_of(vector: dict[str, Any]) -> Kinds:
 @pytest.mark.parametrize("vector", vectors())
 def test_vector(vector: dict[str, Any]) -> None:
     client = decode(bytes.fromhex(vector["options"]), kinds_of(vector)).client
-    expected = vector["client"]
-    if expected is None:
-        assert client is None
-    else:
-        assert client == Client(ip_address(expected["ip"]), expected["port"])
+    assert client == client_in(vector["client"])
+
+
+def client_in(expected: dict[str, Any] | None) -> Client | None:
+    return expected and Client(ip_address(expected["ip"]), expected["port"])
+
+
+@pytest.mark.parametrize("vector", LOCAL, ids=lambda vector: vector["name"])
+def test_vector_of_local_addresses(vector: dict[str, Any]) -> None:
+    """What a loopback or link-local address says, it says on its own host alone."""
+    data, kinds = bytes.fromhex(vector["options"]), kinds_of(vector)
+    decoded = decode(data, kinds)
+    assert decoded.client == client_in(vector["client"])
+    counted = ("local",) * decoded.local + ("unusable",) * decoded.unusable
+    assert counted == ((vector["counted"],) if vector["counted"] else ())
+    assert decode(data, kinds, loopback=True).client == client_in(vector["over_loopback"])
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="only where the shared vectors are at hand")
@@ -144,7 +157,7 @@ def test_decode_gives_back_what_encode_was_given(
     after = data.draw(st.integers(0, MAX_OPTIONS - len(option) - before))
     padded = b"\x01" * before + option + b"\x01" * after
     expected = Client(plain(client.ip), client.port)
-    assert decode(padded, Kinds((kind_v4,), (kind_v6,))) == Decoded(expected)
+    assert decode(padded, Kinds((kind_v4,), (kind_v6,)), loopback=True) == Decoded(expected)
     assert option[0] == (kind_v4 if expected.ip.version == 4 else kind_v6)
     assert len(option) == option[1] == (8 if expected.ip.version == 4 else 20)
 
@@ -157,6 +170,8 @@ def test_decode_gives_back_what_encode_was_given(
         Client(IPv4Address("203.0.113.1"), 65536),
         Client(IPv4Address("203.0.113.1"), -1),
         Client(IPv4Address("0.0.0.0"), 1),
+        Client(IPv4Address("0.1.2.3"), 1),
+        Client(IPv6Address("::7f00:1"), 1),
         Client(IPv4Address("255.255.255.255"), 1),
         Client(IPv4Address("224.0.0.1"), 1),
         Client(IPv6Address("::"), 1),
@@ -193,7 +208,7 @@ def test_options_of_any_bytes_agree_with_a_naive_walker(data: bytes) -> None:
     assert all(data[at : at + len(option)] == option for at, _, option in walked)
 
 
-def oracle(data: bytes) -> Client | None:
+def oracle(data: bytes, *, loopback: bool) -> Client | None:
     """The client by the rules alone, on the naive walker's options."""
     layouts = {
         8: (ALL.v4, 4, 2),
@@ -207,13 +222,15 @@ def oracle(data: bytes) -> Client | None:
             continue
         ip = plain(ip_address(option[address:]))
         number = int.from_bytes(option[port : port + 2], "big") if port else None
-        return None if number == 0 or not usable(ip) else Client(ip, number)
+        if number == 0 or not usable(ip) or (is_local(ip) and not loopback):
+            return None
+        return Client(ip, number)
     return None
 
 
-@given(option_bytes | st.binary(max_size=300))
-def test_decode_any_bytes(data: bytes) -> None:
-    assert decode(data, ALL).client == oracle(data)
+@given(option_bytes | st.binary(max_size=300), st.booleans())
+def test_decode_any_bytes(data: bytes, loopback: bool) -> None:
+    assert decode(data, ALL, loopback=loopback).client == oracle(data, loopback=loopback)
 
 
 @given(option_bytes, st.binary(max_size=MAX_OPTIONS))

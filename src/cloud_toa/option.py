@@ -11,16 +11,17 @@ Wire formats (network byte order; ``kind`` is configuration, not a constant)::
 Rules of reading, the same as in ``bpf/toa.h``: walk kind by kind; 0 ends the
 list, 1 is padding; a length under 2 or past the end breaks the walk off; a known
 kind with an unknown length is skipped; an address that no client can have
-(unspecified, multicast, broadcast, port 0) is not used and ends the search; the
-first client wins. An IPv4 address inside an IPv6 layout (``::ffff:a.b.c.d``) is
-that IPv4 client.
+(unspecified, multicast, broadcast, port 0) is not used and ends the search, and so
+is a loopback or link-local one, unless the connection itself came over loopback: to
+its reader it would mean the reader's own host or link. The first client wins. An
+IPv4 address inside an IPv6 layout (``::ffff:a.b.c.d``) is that IPv4 client.
 
 Pure: no sockets, no I/O. TCP options as such: RFC 9293, section 3.2.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal, NamedTuple
 
 from cloud_toa.errors import ToaError
@@ -41,6 +42,8 @@ _CLIENT_IP_VERSION = 1
 _END = 0
 _NOP = 1
 _BROADCAST = IPv4Address("255.255.255.255")
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")  # RFC 1122, 3.2.1.3
+_IPV4_COMPATIBLE = IPv6Network("::/96")  # given up by RFC 4291, 2.5.5.1
 
 USER_TIMEOUT = 28
 
@@ -116,14 +119,14 @@ class Kinds:
                 check_kind(kind)
 
 
-Reason = Literal["found", "absent", "malformed", "unusable"]
+Reason = Literal["found", "absent", "malformed", "unusable", "local"]
 
 
 @dataclass(frozen=True)
 class Decoded:
     """What one packet's options said.
 
-    ``malformed``, ``unusable`` and ``duplicates`` count options, as the
+    ``malformed``, ``unusable``, ``duplicates`` and ``local`` count options, as the
     receivers' counters of these names do; they can be above zero beside a client.
     """
 
@@ -131,6 +134,7 @@ class Decoded:
     malformed: int = 0
     unusable: int = 0
     duplicates: int = 0
+    local: int = 0
 
     @property
     def reason(self) -> Reason:
@@ -139,6 +143,8 @@ class Decoded:
             return "found"
         if self.unusable:
             return "unusable"
+        if self.local:
+            return "local"
         return "malformed" if self.malformed else "absent"
 
 
@@ -185,9 +191,23 @@ def plain(ip: IPAddress) -> IPAddress:
 
 
 def usable(ip: IPAddress) -> bool:
-    """Whether a client can have this address: not unspecified, multicast or broadcast."""
+    """Whether a client can have this address.
+
+    Not so: 0.0.0.0/8, ::/96 but ::1, multicast and broadcast.
+    """
     ip = plain(ip)
-    return not (ip.is_unspecified or ip.is_multicast or ip == _BROADCAST)
+    if isinstance(ip, IPv4Address):
+        return not (ip in _THIS_NETWORK or ip.is_multicast or ip == _BROADCAST)
+    return ip.is_loopback or not (ip in _IPV4_COMPATIBLE or ip.is_multicast)
+
+
+def is_local(ip: IPAddress) -> bool:
+    """Whether the address means another host or link to each who reads it.
+
+    Loopback (127.0.0.0/8, ::1) and link-local (169.254.0.0/16, fe80::/10).
+    """
+    ip = plain(ip)
+    return ip.is_loopback or ip.is_link_local
 
 
 def encode(client: Client, kind_v4: int = 254, kind_v6: int = 254) -> bytes:
@@ -228,13 +248,16 @@ def is_toa(kind: int, option: bytes, kinds: Kinds) -> bool:
     return _read(kind, option, kinds) is not None
 
 
-def decode(data: bytes, kinds: Kinds) -> Decoded:
+def decode(data: bytes, kinds: Kinds, *, loopback: bool = False) -> Decoded:
     """Find the client in a TCP header's options (the bytes after the first 20).
+
+    ``loopback``: the packet came from a loopback address, so that both ends are one host,
+    where loopback and link-local addresses mean what they say.
 
     Never raises, whatever the bytes.
     """
     client: Client | None = None
-    malformed = unusable = duplicates = 0
+    malformed = unusable = duplicates = local = 0
     accepted = {*kinds.v4, *kinds.v6, *kinds.client_ip}
     for _, kind, option in options(data):
         if not option:
@@ -246,11 +269,14 @@ def decode(data: bytes, kinds: Kinds) -> Decoded:
             elif found.port == 0 or not usable(found.ip):
                 unusable += 1
                 break
+            elif is_local(found.ip) and not loopback:
+                local += 1
+                break
             elif client is None:
                 client = found
             else:
                 duplicates += 1
-    return Decoded(client, malformed, unusable, duplicates)
+    return Decoded(client, malformed, unusable, duplicates, local)
 
 
 def _read(kind: int, option: bytes, kinds: Kinds) -> Client | None:

@@ -8,7 +8,8 @@
  *   accept, getpeername     origin_peer4/6          answer the client
  *   getsockopt 4096, 4097   origin_getopt           the client, in any family
  *
- * A source that is not listed is never believed: nothing is kept for it.
+ * A source that is not listed is never believed: nothing is kept for it. Nor is a loopback
+ * or link-local client from another host: a server would take it for its own host or link.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -20,7 +21,6 @@
 #include "origin_search.h"
 
 #define AF_UNSPEC 0
-#define AF_INET 2
 #define AF_INET6 10
 #define SOL_IP 0
 #define SOCK_STREAM 1
@@ -33,20 +33,11 @@
 
 static __always_inline int trusted(struct bpf_sock_ops *ctx)
 {
-	struct trust_key key = { .prefixlen = 128, .ip = { 0, 0, TOA_BE32(0xffff), 0 } };
+	struct trust_key key = { .prefixlen = 128 };
 
 	if (settings.trust_any)
 		return 1;
-	if (ctx->family == AF_INET) {
-		key.ip[3] = ctx->remote_ip4;
-		/* Else clang makes one load of two by a pointer, which the verifier refuses. */
-		barrier_var(ctx);
-	} else {
-		key.ip[0] = ctx->remote_ip6[0];
-		key.ip[1] = ctx->remote_ip6[1];
-		key.ip[2] = ctx->remote_ip6[2];
-		key.ip[3] = ctx->remote_ip6[3];
-	}
+	peer_of(ctx, key.ip);
 	return bpf_map_lookup_elem(&trust, &key) != 0;
 }
 

@@ -38,6 +38,7 @@ COUNTERS = (
     "malformed",
     "duplicate",
     "unusable",
+    "local",
     "late",
     "saved_syn",
     "no_memory",

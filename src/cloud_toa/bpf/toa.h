@@ -54,6 +54,7 @@ enum toa_verdict {
 	TOA_FOUND,
 	TOA_MALFORMED, /* a known kind with an unknown length */
 	TOA_UNUSABLE, /* an address or port that no client can have */
+	TOA_LOCAL, /* an address that means its reader's own host or link */
 };
 
 #ifndef __force /* for sparse; the kernel's own where it has one */
@@ -73,17 +74,45 @@ static __always_inline int toa_is_v4(const struct toa_client *client)
 	return !client->ip[0] && !client->ip[1] && client->ip[2] == TOA_BE32(0xffff);
 }
 
-/* Unspecified, multicast and broadcast can't be a client. */
+static __always_inline int toa_is_in(__be32 ip, __u32 network, __u32 mask)
+{
+	return (ip & TOA_BE32(mask)) == TOA_BE32(network);
+}
+
+/*
+ * No client has an address in 0.0.0.0/8 ("this network", RFC 1122) or ::/96 but ::1
+ * (unspecified, and IPv4 in a form given up by RFC 4291), nor one of multicast or broadcast.
+ */
 static __always_inline int toa_usable_ip(const struct toa_client *client)
 {
 	__be32 v4 = client->ip[3];
 
 	if (toa_is_v4(client))
-		return v4 && (v4 & TOA_BE32(0xf0000000)) != TOA_BE32(0xe0000000) &&
+		return !toa_is_in(v4, 0, 0xff000000) && !toa_is_in(v4, 0xe0000000, 0xf0000000) &&
 		       v4 != TOA_BE32(0xffffffff);
-	if ((client->ip[0] & TOA_BE32(0xff000000)) == TOA_BE32(0xff000000))
+	if (!client->ip[0] && !client->ip[1] && !client->ip[2])
+		return client->ip[3] == TOA_BE32(1);
+	return !toa_is_in(client->ip[0], 0xff000000, 0xff000000);
+}
+
+static __always_inline int toa_is_loopback(const __be32 *ip)
+{
+	if (ip[0] || ip[1])
 		return 0;
-	return (client->ip[0] | client->ip[1] | client->ip[2] | client->ip[3]) != 0;
+	return ip[2] ? ip[2] == TOA_BE32(0xffff) && toa_is_in(ip[3], 0x7f000000, 0xff000000) :
+		       ip[3] == TOA_BE32(1);
+}
+
+/*
+ * Loopback (127.0.0.0/8, ::1) and link-local addresses (169.254.0.0/16, fe80::/10) name
+ * another host or link to each who reads them: on another host, an edge's localhost would be
+ * the origin's own. They count between programs of one host alone.
+ */
+static __always_inline int toa_is_local(const struct toa_client *client)
+{
+	if (toa_is_v4(client) && toa_is_in(client->ip[3], 0xa9fe0000, 0xffff0000))
+		return 1;
+	return toa_is_in(client->ip[0], 0xfe800000, 0xffc00000) || toa_is_loopback(client->ip);
 }
 
 static __always_inline void toa_set_v4(struct toa_client *client, __be32 ip)
@@ -94,10 +123,18 @@ static __always_inline void toa_set_v4(struct toa_client *client, __be32 ip)
 	client->ip[3] = ip;
 }
 
+/* What the address that an option holds is worth. */
+static __always_inline enum toa_verdict toa_weigh(const struct toa_client *client)
+{
+	if (!toa_usable_ip(client))
+		return TOA_UNUSABLE;
+	return toa_is_local(client) ? TOA_LOCAL : TOA_FOUND;
+}
+
 /*
  * Read the option of `length` bytes at `option`, which the caller has found to
  * lie inside the header, by the layouts that the receiver's table gives its
- * kind. On TOA_FOUND, `client` is filled; otherwise its content means nothing.
+ * kind. On TOA_FOUND and TOA_LOCAL, `client` is filled; otherwise its content means nothing.
  */
 static __always_inline enum toa_verdict
 toa_read(const __u8 *option, __u32 length, __u8 layouts, struct toa_client *client)
@@ -118,15 +155,15 @@ toa_read(const __u8 *option, __u32 length, __u8 layouts, struct toa_client *clie
 		__builtin_memcpy(&v4, option + 3, 4);
 		toa_set_v4(client, v4);
 		client->port = 0;
-		return toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+		return toa_weigh(client);
 	} else if (length == TOA_CLIENT_IP_V6_LEN && (layouts & TOA_LAYOUT_CLIENT_IP)) {
 		__builtin_memcpy(client->ip, option + 3, 16);
 		client->port = 0;
-		return toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+		return toa_weigh(client);
 	} else {
 		return TOA_MALFORMED;
 	}
-	return client->port && toa_usable_ip(client) ? TOA_FOUND : TOA_UNUSABLE;
+	return client->port ? toa_weigh(client) : TOA_UNUSABLE;
 }
 
 /* What was wrong with options, counted. */
@@ -134,15 +171,25 @@ struct toa_counts {
 	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
 	__u64 duplicate; /* options behind the first, ignored */
 	__u64 unusable; /* options with an address or port that no client can have */
+	__u64 local; /* options with a loopback or link-local address from another host */
 };
 
-/* Count what is wrong with an option, and say what it means for the search. */
-static __always_inline enum toa_verdict toa_judge(enum toa_verdict verdict,
+/*
+ * Count what is wrong with an option, and say what it means for the search. `loopback`: the
+ * connection came from this host itself, where local addresses mean what they say.
+ */
+static __always_inline enum toa_verdict toa_judge(enum toa_verdict verdict, int loopback,
 						  struct toa_counts *counts)
 {
 	if (verdict == TOA_MALFORMED) {
 		counts->malformed++;
 		return TOA_SKIP;
+	}
+	if (verdict == TOA_LOCAL) {
+		if (loopback)
+			return TOA_FOUND;
+		counts->local++;
+		return TOA_UNUSABLE;
 	}
 	if (verdict == TOA_UNUSABLE)
 		counts->unusable++;
@@ -152,6 +199,7 @@ static __always_inline enum toa_verdict toa_judge(enum toa_verdict verdict,
 /* What a walk has come to: TOA_SKIP, TOA_FOUND with a client, or TOA_UNUSABLE. */
 struct toa_search {
 	enum toa_verdict verdict;
+	__u32 loopback; /* whether the connection came from this host itself: set before */
 	struct toa_client client;
 };
 
@@ -175,7 +223,8 @@ static __always_inline __u32 toa_step(const __u8 *option, __u32 at, __u32 length
 		counts->malformed++;
 		return TCP_OPTIONS_MAX;
 	}
-	switch (toa_judge(toa_read(option, size, layouts[option[0]], &client), counts)) {
+	switch (toa_judge(toa_read(option, size, layouts[option[0]], &client), search->loopback,
+			  counts)) {
 	case TOA_FOUND:
 		if (search->verdict == TOA_FOUND)
 			counts->duplicate++;

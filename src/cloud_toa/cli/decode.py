@@ -2,7 +2,7 @@
 """``cloud-toa decode``: the client that TCP options name, in one header or in packets.
 
 A stable entry for tools: what ``--json`` prints keeps its names and meanings. For
-``--options`` one object, with the reason ``absent``, ``malformed`` or ``unusable``
+``--options`` one object, with the reason ``absent``, ``malformed``, ``unusable`` or ``local``
 where there is no client, and the port null where the option's layout has none::
 
     {"client": {"ip": "203.0.113.222", "port": 37709}}
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cloud_toa.cli import report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.errors import ToaError
-from cloud_toa.option import MAX_OPTIONS, Client, Kinds, Reason, decode, parse_kinds
+from cloud_toa.option import MAX_OPTIONS, Client, Kinds, Reason, decode, parse_kinds, plain
 from cloud_toa.packet import Packet, PacketError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _WHY: dict[Reason, str] = {
     "absent": "no option of these kinds",
     "malformed": "an option list that breaks off, or an option of a length that TOA has not",
     "unusable": "an address or a port that no client can have",
+    "local": "a loopback or link-local address, which another host must not believe",
 }
 
 
@@ -141,7 +142,8 @@ def _found(
             packet = Packet.parse(captured.data, cut=True)
         except PacketError:
             continue
-        decoded = decode(packet.options, kinds)
+        loopback = plain(packet.source[0]).is_loopback
+        decoded = decode(packet.options, kinds, loopback=loopback)
         reasons[decoded.reason] += 1
         if decoded.client:
             yield _Found(

@@ -34,7 +34,7 @@ from weakref import WeakKeyDictionary
 
 from cloud_toa import api
 from cloud_toa.errors import ToaError
-from cloud_toa.option import Client, Kinds, decode
+from cloud_toa.option import Client, Kinds, decode, plain
 from cloud_toa.packet import Packet, PacketError
 from cloud_toa.trust import Trust
 
@@ -157,7 +157,9 @@ def read(syn: bytes, trust: Trust, kinds: Kinds) -> Client | None:
     except PacketError:
         return None
     source, _ = packet.source
-    return decode(packet.options, kinds).client if source in trust else None
+    if source not in trust:
+        return None
+    return decode(packet.options, kinds, loopback=plain(source).is_loopback).client
 
 
 def _saved(conn: Connection) -> bytes:
