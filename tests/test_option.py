@@ -70,7 +70,7 @@ def test_vector(vector: dict[str, Any]) -> None:
 
 
 def client_in(expected: dict[str, Any] | None) -> Client | None:
-    return expected and Client(ip_address(expected["ip"]), expected["port"])
+    return Client(ip_address(expected["ip"]), expected["port"]) if expected else None
 
 
 @pytest.mark.parametrize("vector", LOCAL, ids=lambda vector: vector["name"])

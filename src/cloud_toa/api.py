@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import Protocol
 
 from cloud_toa.errors import ToaError
-from cloud_toa.option import Client, encode
+from cloud_toa.option import Client, check_client
 
 TOA_CLIENT = 4097
 """The option's number, of level IPPROTO_IP for every address family (bpf/toa.h)."""
@@ -44,14 +44,16 @@ def set_client(sock: socket.socket, address: Client | SocketAddress) -> None:
         sock: a TCP socket, IPv4 or IPv6; the client may be of the other family.
         address: the client, as ``accept()`` or ``getpeername()`` gave it: an IP
             address (no name) and a port, 1 to 65535 in the host's byte order, as
-            everywhere in Python. ``::ffff:a.b.c.d`` means that IPv4 address.
+            everywhere in Python. ``::ffff:a.b.c.d`` means that IPv4 address. With port 0
+            or None the sender's ``--no-port`` says what is sent.
 
     Raises:
         ToaError: no client can have this address: not an IP address, unspecified,
-            multicast or broadcast, or without a port. The kernel was not asked.
+            multicast or broadcast, or a port out of range. The kernel was not asked.
         OSError: ENOPROTOOPT: the eBPF sender does not cover the cgroup in which this
             socket was made (``cloud-toa edge attach``). EPERM: the sender
-            refused, because the socket is connected already.
+            refused, because the socket is connected already, or as there is no port and
+            it was told to skip such clients.
 
     Source: bpf/edge.bpf.c, ``set_client``.
     """
@@ -60,7 +62,7 @@ def set_client(sock: socket.socket, address: Client | SocketAddress) -> None:
         client = Client(ip_address(host), port)
     except ValueError:
         raise ToaError(f"{host!r} is not an IP address: write one such as 192.0.2.7") from None
-    encode(client)  # one rule for every datapath: what can't be sent is refused here
+    check_client(client)  # one rule for every datapath: what can't be sent is refused here
     number = (port or 0).to_bytes(2, "big")
     if client.ip.version == 4:
         value = _family(socket.AF_INET) + number + client.ip.packed + bytes(8)

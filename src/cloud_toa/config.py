@@ -2,7 +2,7 @@
 """What an operator can set, as typed values that are right once they exist. Pure."""
 
 from dataclasses import dataclass, field
-from enum import IntFlag
+from enum import Enum, IntFlag
 
 from cloud_toa.errors import ToaError
 from cloud_toa.option import Kinds, check_kind
@@ -40,13 +40,38 @@ class Where(IntFlag):
         return ",".join(str(place.name).lower() for place in Where if place in self)
 
 
+class NoPort(Enum):
+    """What is sent of a client that was named without a port (in edge_maps.h's order)."""
+
+    CONNECTION = "connection"
+    """The usual layout, with the connection's own source port."""
+    CLIENT_IP = "client-ip"
+    """The layout without a port, of kind 28."""
+    SKIP = "skip"
+    """Nothing."""
+
+    @classmethod
+    def parse(cls, text: str) -> "NoPort":
+        """Read one of the words.
+
+        Raises:
+            ToaError: it is none of them.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            words = ", ".join(each.value for each in cls)
+            raise ToaError(f"no-port {text!r} is unknown: write one of {words}") from None
+
+
 @dataclass(frozen=True)
 class EdgeSettings:
     """How a sender writes the option, and for which connections.
 
     ``origins`` are the destinations that get it; ``control`` lets the control socket's
     process name clients by local port; ``tell`` has connections told of in which the option
-    was not written where it should be.
+    was not written where it should be; ``refuse_elsewhere`` has connect() fail for sockets that
+    are bound to a client and go to another destination, as they can't have their own bind().
 
     Raises:
         KindError: a kind that TOA can't use.
@@ -58,6 +83,8 @@ class EdgeSettings:
     origins: Origins = EVERYWHERE
     control: bool = False
     tell: bool = False
+    no_port: NoPort = NoPort.CONNECTION
+    refuse_elsewhere: bool = False
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)

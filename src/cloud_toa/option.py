@@ -210,15 +210,26 @@ def is_local(ip: IPAddress) -> bool:
     return ip.is_loopback or ip.is_link_local
 
 
+def check_client(client: Client) -> None:
+    """See that there can be such a client, perhaps without a port.
+
+    Raises:
+        ToaError: its address is none that a client can have, or its port is out of range.
+    """
+    if not usable(client.ip) or not 0 <= (client.port or 0) < 65536:
+        raise ToaError(f"{client} can't be a client: it needs a unicast address and a port")
+
+
 def encode(client: Client, kind_v4: int = 254, kind_v6: int = 254) -> bytes:
     """The option that carries ``client``: 8 bytes for IPv4, 20 for IPv6.
 
     Raises:
         ToaError: the client has no port or an address that no client can have.
     """
-    ip = plain(client.ip)
-    if not client.port or not 0 < client.port < 65536 or not usable(ip):
+    check_client(client)
+    if not client.port:
         raise ToaError(f"{client} can't be a client: it needs a unicast address and a port")
+    ip = plain(client.ip)
     kind, length = (kind_v4, V4_LENGTH) if ip.version == 4 else (kind_v6, V6_LENGTH)
     return bytes((kind, length)) + client.port.to_bytes(2, "big") + ip.packed
 

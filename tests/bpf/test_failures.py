@@ -106,14 +106,16 @@ def test_a_program_that_the_verifier_refuses_leaves_the_running_ones(
     call(*ATTACH["edge"], "--cgroup", str(balancers))
     place = make_cgroup("place")
     before = state(edge.DATAPATH, balancers, place)
-    wrong = variant(edge.DATAPATH, tmp_path, old="barrier_var(ctx);", new="*(volatile int *)0 = 0;")
+    wrong = variant(
+        edge.DATAPATH, tmp_path, old="ctx->user_ip6[3] = 0;", new="*(volatile int *)0 = 0;"
+    )
     with pytest.raises(ToaError, match=r"^kernel \S+ refused the eBPF programs .*doctor$"):
         Attachments(wrong).attach([place], b"\xc8\xfe\x07")
     assert state(edge.DATAPATH, balancers, place) == before
 
 
 def test_a_file_that_is_no_program_is_told(balancers: Path, tmp_path: Path) -> None:
-    broken = variant(edge.DATAPATH, tmp_path, old="barrier_var(ctx);", new="")
+    broken = variant(edge.DATAPATH, tmp_path, old="ctx->user_ip6[3] = 0;", new="")
     broken.compiled.write_bytes(b"\x7fELF")
     with pytest.raises(ToaError, match=r"edge\.bpf\.o is not a BPF object"):
         Attachments(broken).attach([balancers], b"\xfe\xfe\x07")

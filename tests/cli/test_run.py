@@ -117,6 +117,7 @@ def test_status() -> None:
                 "option_type_v4": 254,
                 "option_type_v6": 253,
                 "origins": ["192.0.2.0/24:443"],
+                "no_port": "connection",
                 "min_queue_id": 1,
                 "max_queue_id": 1,
                 "sock": None,
@@ -128,11 +129,12 @@ def test_status() -> None:
     lines = said.out.splitlines()
     assert (said.code, said.err) == (0, "")
     assert lines[0] == f"edge: queue datapath, process {edge.process.pid}"
-    assert [line.split(maxsplit=1) for line in lines[1:8]] == [
+    assert [line.split(maxsplit=1) for line in lines[1:9]] == [
         ["why", "asked for by -datapath queue"],
         ["option-type-v4", "254"],
         ["option-type-v6", "253"],
         ["origins", "192.0.2.0/24:443"],
+        ["no-port", "connection"],
         ["min-queue-id", "1"],
         ["max-queue-id", "1"],
         ["sock", "none"],

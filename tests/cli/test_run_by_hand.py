@@ -118,6 +118,8 @@ def test_ebpf(make_cgroup: MakeCgroup) -> None:
         "option_type_v4": 200,
         "option_type_v6": 254,
         "where": "syn,ack,data",
+        "no_port": "connection",
+        "refuse_elsewhere": False,
         "origins": ["192.0.2.7:443"],
         "control": True,
     }

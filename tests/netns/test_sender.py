@@ -178,12 +178,6 @@ def test_no_packet_exceeds_the_mtu(lab: Lab, sender: Path, receiver: Path) -> No
     assert len(carrying[0].data) == 1500
 
 
-def test_client_without_port_is_not_sent(lab: Lab, sender: Path, servers: Path) -> None:
-    """HAProxy's 'usesrc clientip' names no port: connected from the edge, and counted."""
-    assert not any(map(marked, converse(lab, sender, servers, (CLIENT[0], 0))))
-    assert counters()["no_port"] == 1
-
-
 def test_fast_open(lab: Lab, sender: Path, receiver: Path) -> None:
     """A cookie takes 12 bytes of the SYN: an IPv4 option still fits, an IPv6 one waits."""
     for host in (lab.edge, lab.origin):

@@ -11,7 +11,7 @@ import pytest
 
 from cloud_toa.bpf import edge
 from cloud_toa.bpf.records import MOST, Record
-from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.config import EdgeSettings, NoPort, Where
 from cloud_toa.demo.lab import Lab
 from cloud_toa.origins import Destination, Origins
 from tests.netns.rival import rival
@@ -198,14 +198,21 @@ def test_no_room(lab: Lab, balancers: Path, servers: Path, where: Where, written
 
 
 @pytest.mark.parametrize(
-    ("client", "why"), [((CLIENT[0], 0), "no_port"), (("0.0.0.0", 4321), "wildcard")]
+    ("client", "why"),
+    [
+        ((CLIENT[0], 0), "no_port"),
+        (("0.0.0.0", 4321), "wildcard"),
+        (("127.0.0.1", 4321), "local"),
+        (("169.254.0.7", 4321), "local"),
+    ],
 )
 def test_clients_that_can_t_be_named(
-    lab: Lab, telling: Path, servers: Path, client: tuple[str, int], why: str
+    lab: Lab, balancers: Path, servers: Path, client: tuple[str, int], why: str
 ) -> None:
+    edge.attach([balancers], EdgeSettings(tell=True, no_port=NoPort.SKIP))
     with listen(lab, servers, SERVER) as listener:
         for server in (SERVER, MAPPED):
-            with connected(lab, telling, listener, client, server) as (sock, conn):
+            with connected(lab, balancers, listener, client, server) as (sock, conn):
                 talk(sock, conn)
             assert told() == [record(Where(0), why, client=client)]
 

@@ -25,14 +25,15 @@ def test_all_begin_at_nothing(memory: mmap.mmap) -> None:
 
 
 def test_each_has_its_own(memory: mmap.mmap) -> None:
-    Row(memory, 1).add((5, 4, 3, 2, 1))
-    Row(memory, 1).add((1, 0, 0, 0, 1))
+    Row(memory, 1).add((5, 4, 3, 2, 1, 7))
+    Row(memory, 1).add((1, 0, 0, 0, 1, 1))
     assert Row(memory, 1).read() == {
         "packets": 6,
         "written": 4,
         "no_room": 3,
         "passed": 2,
         "errors": 2,
+        "local": 8,
     }
     assert [Row(memory, worker).read() for worker in (0, 2)] == [NOTHING] * 2
 

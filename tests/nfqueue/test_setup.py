@@ -196,7 +196,7 @@ def test_ipv6_that_is_switched_off_in_the_meantime(network: Namespace) -> None:
 def test_the_tables_counters(network: Namespace) -> None:
     assert setup.counters() == {}
     install()
-    assert setup.counters() == {"queued": 0, "syn_without": 0}
+    assert setup.counters() == {"queued": 0, "syn_without": 0, "local": 0}
     network.ip("link set lo up")
     setup.remove()
     assert setup.counters() == {}

@@ -25,11 +25,15 @@
 #include "edge_packets.h"
 #include "edge_ports.h"
 #include "edge_records.h"
+#include "peer.h"
 
 #define SOCK_STREAM 1
 #define SOL_IP 0
 #define SOL_IPV6 41
 #define IPV6_TRANSPARENT 75 /* linux/in6.h; its include chain wants libc */
+
+/* No device has this index, the largest that there is. */
+#define NO_DEVICE 0x7fffffff
 
 /* The kernel shows a program at most a page of an option's value. */
 #define OPTVAL_VISIBLE 4096
@@ -40,6 +44,7 @@ static __always_inline void keep_client(struct sender *sender, const struct toa_
 	struct toa_option *option = &sender->option;
 
 	sender->without = 0;
+	sender->flags &= ~SENDER_PORTLESS;
 	option->length = 0;
 	option->port = client->port;
 	if (toa_is_v4(client)) {
@@ -66,8 +71,16 @@ static __always_inline int name_client(struct sender *sender, const struct toa_c
 	}
 	if (!client->port) {
 		COUNT(no_port);
-		sender->without = WITHOUT_NO_PORT;
-		return 0;
+		sender->flags |= SENDER_PORTLESS;
+		if (settings.no_port == NO_PORT_SKIP) {
+			sender->without = WITHOUT_NO_PORT;
+			return 0;
+		}
+		if (settings.no_port == NO_PORT_CLIENT_IP) {
+			sender->option.kind = settings.kind_client_ip;
+			sender->room = sender->room == TOA_V4_LEN ? TOA_CLIENT_IP_V4_LEN :
+								    TOA_CLIENT_IP_V6_LEN;
+		}
 	}
 	sender->option.length = sender->room;
 	COUNT(clients);
@@ -110,6 +123,11 @@ static __always_inline int set_client(struct bpf_sockopt *ctx, struct bpf_sock *
 	return 1;
 }
 
+static __always_inline int binds_to_device(int name)
+{
+	return name == SO_BINDTODEVICE || name == SO_BINDTOIFINDEX;
+}
+
 SEC("cgroup/setsockopt")
 int edge_setopt(struct bpf_sockopt *ctx)
 {
@@ -125,14 +143,22 @@ int edge_setopt(struct bpf_sockopt *ctx)
 	}
 	if (!(level == SOL_IP && (name == IP_TRANSPARENT || name == TOA_CLIENT)) &&
 	    !(level == SOL_IPV6 && name == IPV6_TRANSPARENT) &&
-	    !(level == SOL_SOCKET && name == SO_REUSEPORT))
+	    !(level == SOL_SOCKET && (name == SO_REUSEPORT || binds_to_device(name))))
 		return 1;
 	sk = ctx->sk;
 	/* A transparent UDP proxy needs its IP_TRANSPARENT for itself. */
 	if (!sk || sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
 		return 1;
-	if (name == TOA_CLIENT)
+	if (level == SOL_IP && name == TOA_CLIENT)
 		return set_client(ctx, sk);
+	if (level == SOL_SOCKET && binds_to_device(name)) {
+		sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+		/* What was cut off stays so. */
+		return !sender || !(sender->flags & SENDER_CUT_OFF);
+	}
+	/* What is bound already names no client by a bind() to come: it means what it says. */
+	if (level != SOL_SOCKET && sk->src_port)
+		return 1;
 	/* The kernel takes an int or a char here. */
 	if (value + 4 <= end) {
 		if (!*(__u32 *)value)
@@ -151,8 +177,10 @@ int edge_setopt(struct bpf_sockopt *ctx)
 			sender->bind = BIND_LISTENER;
 		return 1;
 	}
-	if (sender->bind == BIND_LISTENER)
+	if (sender->bind == BIND_LISTENER) {
+		sender->flags |= SENDER_TRANSPARENT;
 		return 1;
+	}
 	sender->bind = BIND_CLIENT;
 	ctx->level = SOL_IP;
 	/* clang would merge the two stores into one of 8 bytes, which the verifier refuses. */
@@ -160,7 +188,11 @@ int edge_setopt(struct bpf_sockopt *ctx)
 	ctx->optname = IP_BIND_ADDRESS_NO_PORT;
 	return 1;
 off:
-	if (level != SOL_SOCKET)
+	if (level == SOL_SOCKET)
+		return 1;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	/* A bind() that was taken is not given back: a listener would hear where nobody bound it. */
+	if (sender && !(sender->flags & SENDER_TAKEN))
 		bpf_sk_storage_delete(&senders, sk);
 	return 1;
 }
@@ -176,6 +208,7 @@ static __always_inline int take_bind(struct sender *sender, const struct toa_cli
 		return 0;
 	}
 	name_client(sender, client);
+	sender->flags |= SENDER_TAKEN;
 	return 1;
 }
 
@@ -229,20 +262,55 @@ int edge_bind6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
+/*
+ * A socket whose bind() was taken, and which does not name a client to an origin after all,
+ * must do nothing in this host's name: it is bound to a device that is not there. So a
+ * listener hears nobody, and connect() fails with EHOSTUNREACH.
+ */
+static __always_inline void cut_off(struct bpf_sock_ops *ctx, struct sender *sender)
+{
+	int device = NO_DEVICE;
+
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
+	sender->flags |= SENDER_CUT_OFF;
+}
+
+static __always_inline void listen(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender;
+
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender || !(sender->flags & SENDER_TAKEN))
+		return;
+	COUNT(listeners);
+	cut_off(ctx, sender);
+}
+
 static __always_inline void connect(struct bpf_sock_ops *ctx)
 {
 	struct named_port *entry = 0;
 	struct bpf_sock *sk = ctx->sk;
 	struct sender *sender;
-	int known;
+	int known, elsewhere;
 
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
 	known = sender && sender->option.length;
+	elsewhere = settings.listed && sender && !listed(ctx);
+	if (settings.refuse_elsewhere && elsewhere && sender->flags & SENDER_TAKEN) {
+		COUNT(refused);
+		cut_off(ctx, sender);
+		return;
+	}
 	if (!known) {
 		if (sender && sender->without)
 			watch(ctx, sender);
+		if (sender && sender->flags & SENDER_TRANSPARENT && !elsewhere)
+			COUNT(shared_port);
 		if (!settings.control)
 			return;
 		sender = 0;
@@ -251,8 +319,9 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 			known = 1;
 		else if (!late_peers())
 			return;
+		elsewhere = settings.listed && !listed(ctx);
 	}
-	if (settings.listed && !listed(ctx)) {
+	if (elsewhere) {
 		/* An entry stays, for the connection that it is meant for. */
 		if (known)
 			COUNT(elsewhere);
@@ -274,6 +343,10 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		return;
 	if (known) {
 		sender->room = sender->option.length;
+		if (leaves_its_host(ctx, sender))
+			return;
+		if (settings.no_port == NO_PORT_CONNECTION && sender->flags & SENDER_PORTLESS)
+			sender->option.port = bpf_htons(ctx->local_port);
 		COUNT(connections);
 	}
 	bpf_sock_ops_cb_flags_set(ctx,
@@ -292,6 +365,9 @@ int edge_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		connect(ctx);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		listen(ctx);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		tell(ctx);

@@ -7,14 +7,15 @@ What the programs do is told in ``edge.bpf.c``; how they are held, in `attachmen
 import mmap
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cloud_toa.bpf import libbpf, records, trie
+from cloud_toa.bpf import cgroup, libbpf, records, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
-from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.config import EdgeSettings, NoPort, Where
+from cloud_toa.option import USER_TIMEOUT
 from cloud_toa.origins import Destination, Origins
 from cloud_toa.ports import ENTRY, PORTS, SIZE
 
@@ -48,6 +49,10 @@ COUNTERS = (
     "late",
     "not_stored",
     "records_lost",
+    "local",
+    "listeners",
+    "refused",
+    "shared_port",
 )
 """Names of ``struct counters`` in edge_maps.h, which says what each counts."""
 
@@ -68,6 +73,10 @@ class EdgeStatus:
 def attach(cgroups: Sequence[Path], settings: EdgeSettings) -> Outcome:
     """Let load balancers in these cgroups write the option; the settings hold for all.
 
+    A cgroup holds a load balancer, but the root holds every program of the host. Of these, who
+    binds to a client and connects to another than a listed origin is not ours to serve, and is
+    refused (``refuse_elsewhere``) in place of being connected from this host's own address.
+
     Raises:
         ToaError: see `Attachments.attach`.
     """
@@ -77,6 +86,8 @@ def attach(cgroups: Sequence[Path], settings: EdgeSettings) -> Outcome:
             for destination in settings.origins.destinations:
                 libbpf.update(origins, _origin_key(destination), b"\1")
 
+    if cgroup.root() in cgroups and not settings.origins.everywhere:
+        settings = replace(settings, refuse_elsewhere=True)
     sizes = {"ports": PORTS} if settings.control else {}
     sizes |= {"records": records.SIZE} if settings.tell else {}
     return Attachments(DATAPATH).attach(cgroups, _pack(settings), fill, sizes)
@@ -139,18 +150,28 @@ def _pack(settings: EdgeSettings) -> bytes:
             not settings.origins.everywhere,
             settings.control,
             settings.tell,
+            list(NoPort).index(settings.no_port),
+            USER_TIMEOUT,
+            settings.refuse_elsewhere,
         )
     )
 
 
 def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
-    v4, v6, where, listed, control, tell = packed.ljust(6, b"\0")[:6]
+    v4, v6, where, listed, control, tell, no_port, _, refuse = packed.ljust(9, b"\0")[:9]
     destinations: list[Destination] = []
     if listed and origins is not None:
         destinations += map(_destination, libbpf.keys(origins, _KEY_SIZE))
     destinations.sort(key=lambda each: (each.network.version, each.network, each.port or 0))
     return EdgeSettings(
-        v4, v6, Where(where), Origins(tuple(destinations), not listed), bool(control), bool(tell)
+        v4,
+        v6,
+        Where(where),
+        Origins(tuple(destinations), not listed),
+        bool(control),
+        bool(tell),
+        list(NoPort)[no_port],
+        bool(refuse),
     )
 
 

@@ -12,9 +12,6 @@
 
 #include "toa.h"
 
-#define AF_INET 2
-#define AF_INET6 10
-
 #define WHERE_SYN 1
 #define WHERE_ACK 2
 #define WHERE_DATA 4
@@ -27,11 +24,23 @@ const volatile struct {
 	__u8 listed; /* only destinations in the map `origins` get the option */
 	__u8 control; /* clients may be named in the map `ports` */
 	__u8 tell; /* connections that were not written in as said by `where` go into `records` */
-} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0, 0 };
+	__u8 no_port; /* NO_PORT_*: what is sent of a client without a port */
+	__u8 kind_client_ip; /* for NO_PORT_CLIENT_IP */
+	__u8 refuse_elsewhere; /* whoever bound to a client goes to listed destinations alone */
+} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0, 0, 0, 28, 0 };
+
+#define NO_PORT_CONNECTION 0 /* the connection's own source port goes with the address */
+#define NO_PORT_CLIENT_IP 1 /* the layout that has none */
+#define NO_PORT_SKIP 2 /* nothing */
 
 /* Whom a bind() is for. */
 #define BIND_CLIENT 1 /* transparent: it names the client */
 #define BIND_LISTENER 2 /* sharing its port, as listeners do: it means what it says */
+
+#define SENDER_PORTLESS 1 /* its client was named without a port */
+#define SENDER_TAKEN 2 /* its bind() was for a client, and has bound to nothing */
+#define SENDER_TRANSPARENT 4 /* a BIND_LISTENER that the kernel made transparent */
+#define SENDER_CUT_OFF 8 /* see cut_off() */
 
 /* One per socket of the load balancer that was made transparent or named its client. */
 struct sender {
@@ -43,7 +52,23 @@ struct sender {
 	__u8 written; /* WHERE_*: packets that carried the option, by what they are */
 	__u8 without; /* WITHOUT_*: why packets went without */
 	__u8 record; /* RECORD_*: whether this is to be told at its end */
+	__u8 flags; /* SENDER_* */
 };
+
+/* The client that a sender keeps, but for its port. */
+static __always_inline void kept_client(const struct sender *sender, struct toa_client *client)
+{
+	const struct toa_option *option = &sender->option;
+
+	if (sender->room == TOA_V4_LEN || sender->room == TOA_CLIENT_IP_V4_LEN) {
+		toa_set_v4(client, option->ip[0]);
+	} else {
+		client->ip[0] = option->ip[0];
+		client->ip[1] = option->ip[1];
+		client->ip[2] = option->ip[2];
+		client->ip[3] = option->ip[3];
+	}
+}
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -62,7 +87,7 @@ struct counters {
 	__u64 syn_without; /* SYNs left without, as two with the option had no answer */
 	__u64 syn_magic; /* SYNs left without: Linux would read a Fast Open or SMC request */
 	__u64 no_room; /* connections with a packet whose header had no room */
-	__u64 no_port; /* clients named without a port, which TOA can't carry */
+	__u64 no_port; /* clients named without a port: settings.no_port says what is sent */
 	__u64 wildcard; /* transparent sockets bound to no client's address: TPROXY listeners */
 	__u64 unusable; /* clients named with an address that no client can have */
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
@@ -70,6 +95,10 @@ struct counters {
 	__u64 late; /* clients that were named after the SYN had left */
 	__u64 not_stored; /* packets whose option the kernel refused: another program wrote one */
 	__u64 records_lost; /* connections not told in `records`, which was full */
+	__u64 local; /* loopback or link-local clients of connections to another host: not sent */
+	__u64 listeners; /* listeners whose bind() was taken for a client's: cut off */
+	__u64 refused; /* connections bound to a client, to a destination that is not listed */
+	__u64 shared_port; /* connections of transparent sockets that share their port: left alone */
 };
 
 #include "counters.h"

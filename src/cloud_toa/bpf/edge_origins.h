@@ -6,6 +6,7 @@
 #define CLOUD_TOA_EDGE_ORIGINS_H
 
 #include "edge_maps.h"
+#include "peer.h"
 
 /* Bits of a port; the prefix of a key covers them and then the network's. */
 #define PORT_BITS 32
@@ -28,19 +29,9 @@ struct {
 /* Whether a socket's destination is one that gets the option. */
 static __always_inline int listed(struct bpf_sock_ops *ctx)
 {
-	struct origin_key key = { .prefixlen = PORT_BITS + 128, .ip = { 0, 0, TOA_BE32(0xffff), 0 } };
+	struct origin_key key = { .prefixlen = PORT_BITS + 128 };
 
-	if (ctx->family == AF_INET) {
-		key.ip[3] = ctx->remote_ip4;
-		/* Else clang makes one load of two by a pointer, which the verifier refuses. */
-		barrier();
-	} else {
-		/* ::ffff:a.b.c.d of a socket that connects to IPv4 has the form of the keys. */
-		key.ip[0] = ctx->remote_ip6[0];
-		key.ip[1] = ctx->remote_ip6[1];
-		key.ip[2] = ctx->remote_ip6[2];
-		key.ip[3] = ctx->remote_ip6[3];
-	}
+	peer_of(ctx, key.ip);
 	/* The kernel gives the port as 32 bits in network order. */
 	key.port = ctx->remote_port;
 	if (bpf_map_lookup_elem(&origins, &key))

@@ -28,6 +28,20 @@ static __always_inline void switch_off(struct bpf_sock_ops *ctx)
 					       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
 
+/* Whether a client that means this host or link would go to another host. Counted. */
+static __always_inline int leaves_its_host(struct bpf_sock_ops *ctx, struct sender *sender)
+{
+	struct toa_client client = {};
+
+	kept_client(sender, &client);
+	if (!toa_is_local(&client) || peer_is_loopback(ctx))
+		return 0;
+	COUNT(local);
+	sender->without |= WITHOUT_LOCAL;
+	watch(ctx, sender);
+	return 1;
+}
+
 /*
  * The first packet that may carry the option of a socket that waits for its client: by now
  * a peer that stores it without waiting for an answer has done so. True: there is one, and
@@ -46,6 +60,10 @@ static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *s
 		return 0;
 	}
 	sender->room = sender->option.length;
+	if (leaves_its_host(ctx, sender)) {
+		switch_off(ctx);
+		return 0;
+	}
 	COUNT(late);
 	COUNT(connections);
 	if (bpf_reserve_hdr_opt(ctx, sender->option.length, 0))
@@ -137,6 +155,18 @@ without:
 		watch(ctx, sender);
 }
 
+/* The layout without a port: kind, length, version, address. */
+static __always_inline long store_client_ip(struct bpf_sock_ops *ctx,
+					    const struct toa_option *option)
+{
+	__u8 wire[TOA_V6_LEN] = { option->kind, option->length, TOA_CLIENT_IP_VERSION };
+
+	__builtin_memcpy(wire + 3, option->ip, sizeof(option->ip));
+	if (option->length == TOA_CLIENT_IP_V4_LEN)
+		return bpf_store_hdr_opt(ctx, wire, TOA_CLIENT_IP_V4_LEN, 0);
+	return bpf_store_hdr_opt(ctx, wire, TOA_CLIENT_IP_V6_LEN, 0);
+}
+
 static __always_inline void write(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -150,7 +180,10 @@ static __always_inline void write(struct bpf_sock_ops *ctx)
 	if (!sender || !sender->building)
 		return;
 	/* The verifier wants lengths that it can see. */
-	if (sender->option.length == TOA_V4_LEN)
+	if (settings.no_port == NO_PORT_CLIENT_IP && sender->option.length != TOA_V4_LEN &&
+	    sender->option.length != TOA_V6_LEN)
+		refused = store_client_ip(ctx, &sender->option);
+	else if (sender->option.length == TOA_V4_LEN)
 		refused = bpf_store_hdr_opt(ctx, &sender->option, TOA_V4_LEN, 0);
 	else
 		refused = bpf_store_hdr_opt(ctx, &sender->option, TOA_V6_LEN, 0);

@@ -12,6 +12,7 @@
 #define CLOUD_TOA_EDGE_RECORDS_H
 
 #include "edge_maps.h"
+#include "peer.h"
 
 /* In the order of edge.py's WITHOUT, named as the counters. */
 #define WITHOUT_SYN_WITHOUT 1
@@ -21,6 +22,7 @@
 #define WITHOUT_WILDCARD 16
 #define WITHOUT_ELSEWHERE 32
 #define WITHOUT_NOT_STORED 64
+#define WITHOUT_LOCAL 128
 
 #define RECORD_DUE 1
 #define RECORD_DUE_AND_ASKED 2 /* and changes of state are shown for it alone */
@@ -67,7 +69,8 @@ static __always_inline void watch(struct bpf_sock_ops *ctx, struct sender *sende
 /* The state has changed: make the record that is due, if this is the end. */
 static __always_inline void tell(struct bpf_sock_ops *ctx)
 {
-	struct record record = { .client[2] = TOA_BE32(0xffff), .origin[2] = TOA_BE32(0xffff) };
+	struct toa_client client = {};
+	struct record record = {};
 	__u32 before = ctx->args[0], now = ctx->args[1];
 	struct bpf_sock *sk = ctx->sk;
 	struct sender *sender;
@@ -85,21 +88,11 @@ static __always_inline void tell(struct bpf_sock_ops *ctx)
 		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
 						       ~BPF_SOCK_OPS_STATE_CB_FLAG);
 	sender->record = RECORD_MADE;
-	if (sender->room == TOA_V4_LEN)
-		record.client[3] = sender->option.ip[0];
-	else
-		__builtin_memcpy(record.client, sender->option.ip, sizeof(record.client));
-	record.client_port = sender->option.port;
-	if (ctx->family == AF_INET) {
-		record.origin[3] = ctx->remote_ip4;
-		/* Else clang makes one load of two by a pointer, which the verifier refuses. */
-		barrier();
-	} else {
-		record.origin[0] = ctx->remote_ip6[0];
-		record.origin[1] = ctx->remote_ip6[1];
-		record.origin[2] = ctx->remote_ip6[2];
-		record.origin[3] = ctx->remote_ip6[3];
-	}
+	kept_client(sender, &client);
+	__builtin_memcpy(record.client, client.ip, sizeof(record.client));
+	/* As the load balancer knows it, whose line of the log this is about. */
+	record.client_port = sender->flags & SENDER_PORTLESS ? 0 : sender->option.port;
+	peer_of(ctx, record.origin);
 	/* The kernel gives the port as 32 bits in network order. */
 	record.origin_port = ctx->remote_port;
 	record.written = sender->written;

@@ -19,9 +19,9 @@
 
 #include "origin_maps.h"
 #include "origin_search.h"
+#include "peer.h"
 
 #define AF_UNSPEC 0
-#define AF_INET6 10
 #define SOL_IP 0
 #define SOCK_STREAM 1
 #define TCP_SAVE_SYN 27 /* linux/tcp.h; its include chain wants libc */

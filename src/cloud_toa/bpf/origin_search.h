@@ -6,8 +6,8 @@
 #define CLOUD_TOA_ORIGIN_SEARCH_H
 
 #include "origin_maps.h"
+#include "peer.h"
 
-#define AF_INET 2
 #define SOL_TCP 6
 #define TCP_HEADER_LEN 20
 
@@ -33,38 +33,11 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
-/* The connection's other end as packets have it, IPv4 as ::ffff:a.b.c.d. */
-static __always_inline void peer_of(struct bpf_sock_ops *ctx, __be32 *ip)
-{
-	if (ctx->family == AF_INET) {
-		ip[0] = 0;
-		ip[1] = 0;
-		ip[2] = TOA_BE32(0xffff);
-		ip[3] = ctx->remote_ip4;
-		/* Else clang makes one load of two by a pointer, which the verifier refuses. */
-		barrier_var(ctx);
-	} else {
-		ip[0] = ctx->remote_ip6[0];
-		ip[1] = ctx->remote_ip6[1];
-		ip[2] = ctx->remote_ip6[2];
-		ip[3] = ctx->remote_ip6[3];
-	}
-}
-
-/* Whether the connection came from this host itself. */
-static __always_inline int from_loopback(struct bpf_sock_ops *ctx)
-{
-	__be32 ip[4];
-
-	peer_of(ctx, ip);
-	return toa_is_loopback(ip);
-}
-
 /* Say what an option of the packet at hand means for the search. */
 static __always_inline enum toa_verdict
 judge(struct bpf_sock_ops *ctx, enum toa_verdict verdict, struct counters *count)
 {
-	return toa_judge(verdict, verdict == TOA_LOCAL && from_loopback(ctx), &count->options);
+	return toa_judge(verdict, verdict == TOA_LOCAL && peer_is_loopback(ctx), &count->options);
 }
 
 static __always_inline struct scratch *new_scratch(struct bpf_sock *sk, struct counters *count)
@@ -107,7 +80,7 @@ static __always_inline enum toa_verdict walk(struct bpf_sock_ops *ctx, struct bp
 	enum toa_verdict verdict;
 	__u32 at = 0;
 
-	scratch->search.loopback = from_loopback(ctx);
+	scratch->search.loopback = peer_is_loopback(ctx);
 	_Pragma("clang loop unroll(disable)")
 	for (int i = 0; i < TCP_OPTIONS_MAX && at < TCP_OPTIONS_MAX; i++)
 		at = step(ctx, at);

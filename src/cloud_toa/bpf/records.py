@@ -28,6 +28,7 @@ WITHOUT = (
     "wildcard",
     "elsewhere",
     "not_stored",
+    "local",
 )
 """Why packets went without, named as the counters; bits in this order in edge_records.h."""
 

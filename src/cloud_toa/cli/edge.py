@@ -7,7 +7,7 @@ import json
 from cloud_toa.bpf import cgroup, edge
 from cloud_toa.cli import edge_run, edge_test, edge_top, report
 from cloud_toa.cli.report import Subparsers
-from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.config import EdgeSettings, NoPort, Where
 from cloud_toa.networks import ANY
 from cloud_toa.option import parse_kind
 from cloud_toa.origins import Origins
@@ -59,6 +59,14 @@ def add(verbs: Subparsers) -> None:
         f"[2001:db8::7]:443 (repeatable; default {ANY})",
     )
     attach.add_argument(
+        "--no-port",
+        default=_DEFAULT.no_port.value,
+        metavar="WAY",
+        help="what is sent of a client that was named without a port: 'connection', its address "
+        "with the connection's own source port (default); 'client-ip', the layout without a port, "
+        "of kind 28; 'skip', nothing",
+    )
+    attach.add_argument(
         "--control",
         action="store_true",
         help="let 'cloud-toa run -sock' name clients by local port as well",
@@ -87,6 +95,7 @@ def _attach(arguments: argparse.Namespace) -> int:
         Where.parse(arguments.where),
         Origins.parse([ANY] if arguments.origin is None else arguments.origin),
         arguments.control,
+        no_port=NoPort.parse(arguments.no_port),
     )
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]
     report.outcome("edge", edge.attach(cgroups, settings), cgroups)
@@ -118,6 +127,8 @@ def _status(arguments: argparse.Namespace) -> int:
         "option_type_v6": status.settings.option_type_v6,
         "where": str(status.settings.where),
         "origins": str(status.settings.origins).split(),
+        "no_port": status.settings.no_port.value,
+        "refuse_elsewhere": status.settings.refuse_elsewhere,
         "control": status.settings.control,
     }
     shown = {

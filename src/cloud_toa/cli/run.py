@@ -44,6 +44,13 @@ def add(verbs: Subparsers) -> None:
     _add(parser, "datapath", "auto|bpf|queue", "by eBPF or by queue (default auto)")
     about = "eBPF only: the load balancers' cgroup (repeatable; default: the whole host)"
     _add(parser, "cgroup", "PATH_OR_UNIT", about, action="append")
+    about = "eBPF only: of a client without a port, send its address with the connection's own "
+    _add(
+        parser,
+        "no-port",
+        "connection|client-ip|skip",
+        about + "port (default), in the layout without a port (kind 28), or nothing",
+    )
     _add(parser, "sock", "PATH", "take clients by local port on this control socket")
     _add(parser, "sock-group", "GROUP", "who may use the control socket beside root")
     _add(parser, "metrics", "ADDRESS:PORT", "serve Prometheus metrics there")

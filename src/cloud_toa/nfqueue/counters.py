@@ -4,7 +4,7 @@
 import mmap
 from struct import Struct
 
-NAMES = ("packets", "written", "no_room", "passed", "errors")
+NAMES = ("packets", "written", "no_room", "passed", "errors", "local")
 """In this order, 64 bits each, in the host's byte order, for each worker:
 
 packets    that came from the kernel
@@ -12,6 +12,8 @@ written    packets that left with the option
 no_room    left without: the header was full, or the path's MTU would have been exceeded
 passed     left untouched: nobody named a client, or Linux would misread this SYN
 errors     that the kernel refused to take back, or that nobody understood
+local      left untouched: the client named is a loopback or link-local one, and the
+           destination another host
 """
 
 _ROW = Struct(f"={len(NAMES)}Q")

@@ -36,8 +36,9 @@ TABLE = f"{FAMILY} {NAME}"
 TO_QUEUE = "to_queue"
 """The chain whose last rule hands a packet to a worker."""
 
-COUNTERS = ("queued", "syn_without")
-"""Named counters in the table: packets meant for a worker, and SYNs left without."""
+COUNTERS = ("queued", "syn_without", "local")
+"""Named counters in the table: packets meant for a worker, SYNs left without, and connections
+for link-local clients, who have nothing sent of them."""
 
 MARK_MASK = 0xFFFF0000
 NAMED = 0x70A10000
@@ -110,6 +111,7 @@ def table(
     text = f"""{delete()}table {TABLE} {{
   counter queued {{ }}
   counter syn_without {{ }}
+  counter local {{ }}
 {sets}
 {mss.maps(mtus)}
   ct timeout ipv4 {{
@@ -133,6 +135,8 @@ def table(
   }}
   chain begin {{
     fib saddr type != local {_set("ct", _TRANSPARENT)} jump forget
+    {_nothing("ip saddr 169.254.0.0/16")}
+    {_nothing("ip6 saddr fe80::/10")}
     {local}
   }}
   chain syn_again {{
@@ -231,6 +235,15 @@ def our_routes(family: int, verb: str) -> str:
 
 def _set(where: str, mark: int) -> str:
     return f"{where} mark set {where} mark & {_OTHERS:#010x} | {mark:#010x}"
+
+
+def _nothing(source: str) -> str:
+    """Translate and deliver connections from here, but queue nothing of them.
+
+    What another host would take for its own link. Loopback can't come here: it is local.
+    """
+    answered = f"ct mark set ct mark | {_ANSWERED:#010x}"
+    return f"{source} ct mark & {_KIND:#010x} == {_TRANSPARENT:#010x} counter name local {answered}"
 
 
 def _origins(origins: Origins) -> tuple[str, str]:

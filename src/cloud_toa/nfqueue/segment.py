@@ -2,13 +2,14 @@
 """Put the client into any packet that a load balancer's host sends. Pure but for the path's MTU."""
 
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from cloud_toa import packet
 from cloud_toa.errors import ToaError
-from cloud_toa.option import EXPERIMENTAL, Client, encode
+from cloud_toa.option import EXPERIMENTAL, Client, IPAddress, encode, is_local, plain
 from cloud_toa.packet import SYN, NoRoomError, Packet
 
-__all__ = ["LeftAloneError", "NoRoomError", "write"]
+__all__ = ["LeftAloneError", "LocalClientError", "NoRoomError", "write"]
 
 FASTOPEN_PORT, SMC_PORT = 0xF989, 0xE2D4
 """Client ports that make, or begin, what Linux reads under kind 254 in a SYN as its own."""
@@ -23,6 +24,20 @@ PathMtu = Callable[[bytes], int]
 
 class LeftAloneError(ToaError):
     """A packet that can only go as it is: no TCP that we understand, or Linux would misread it."""
+
+
+class LocalClientError(ToaError):
+    """A client's address that means something else on the host that the packet goes to."""
+
+
+def require_same_meaning(option: bytes, destination: IPAddress) -> None:
+    """See that the client in an option of ours means the same at the destination.
+
+    Raises:
+        LocalClientError: it is loopback or link-local, and the destination is another host.
+    """
+    if is_local(ip_address(option[4:])) and not plain(destination).is_loopback:
+        raise LocalClientError("the client is a loopback or link-local address of this host")
 
 
 def parse(data: bytes) -> Packet:

@@ -20,7 +20,7 @@ from cloud_toa.nfqueue.counters import Row
 from cloud_toa.nfqueue.path_mtu import path_mtu
 from cloud_toa.nfqueue.queue import STRIDE, Queue, parse
 from cloud_toa.nfqueue.rules import MARK_MASK, NAMED
-from cloud_toa.nfqueue.segment import LeftAloneError, NoRoomError, PathMtu
+from cloud_toa.nfqueue.segment import LeftAloneError, LocalClientError, NoRoomError, PathMtu
 from cloud_toa.nfqueue.usual import Usual
 from cloud_toa.packet import SYN, Packet
 from cloud_toa.ports import PortTable
@@ -44,7 +44,7 @@ def serve(
     memory, usual = queue.memory, Usual(queue.number, *kinds, path_mtu).verdict
     while True:
         count = queue.receive()
-        written = no_room = passed = errors = strange = 0
+        written = no_room = passed = errors = local = strange = 0
         verdicts: list[bytes] = []
         for at in range(0, count * STRIDE, STRIDE):
             try:
@@ -67,6 +67,8 @@ def serve(
                 continue
             except NoRoomError:
                 no_room += 1
+            except LocalClientError:
+                local += 1
             except LeftAloneError:
                 passed += 1
             except Exception:
@@ -76,7 +78,7 @@ def serve(
             verdicts.append(queue.verdict(parse(memory, at)[0]))
         if verdicts:
             queue.answer(verdicts)
-        row.add((count - strange, written, no_room, passed, errors + strange))
+        row.add((count - strange, written, no_room, passed, errors + strange, local))
 
 
 def _named(table: PortTable, packet: Packet) -> bytes:
@@ -84,6 +86,7 @@ def _named(table: PortTable, packet: Packet) -> bytes:
 
     Raises:
         LeftAloneError: none.
+        LocalClientError: one that means another host or link to the destination.
     """
     ip, port = packet.destination
     at = packet.tcp + 4
@@ -92,6 +95,7 @@ def _named(table: PortTable, packet: Packet) -> bytes:
     option = table.take(packet.source[1], peer, isn, monotonic_ns())
     if not option:
         raise LeftAloneError("nobody named a client for this connection")
+    segment.require_same_meaning(option, ip)
     return option
 
 

@@ -6,6 +6,7 @@ Changes nothing; asks the kernel which datapath it has, and for the devices' MTU
 
 import shlex
 
+from cloud_toa.config import NoPort
 from cloud_toa.doctor import conntrack
 from cloud_toa.doctor import table as trial
 from cloud_toa.doctor.table import Way
@@ -29,6 +30,8 @@ def _bpf(settings: RunSettings) -> str:
     command += ["--option-type-v6", str(settings.option_type_v6)]
     for origin in str(settings.origins).split():
         command += ["--origin", origin]
+    if settings.no_port is not NoPort.CONNECTION:
+        command += ["--no-port", settings.no_port.value]
     if settings.sock is not None:
         command += ["--control"]
     return shlex.join(command) + "\n# To undo: cloud-toa edge detach\n"

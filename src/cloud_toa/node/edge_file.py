@@ -37,6 +37,8 @@ class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     option_type_v6: int = 254
     where: Annotated[tuple[Place, ...], Meta(min_length=1)] = ("syn", "ack", "data")
     """The packets that carry the option, until the origin has answered; by eBPF alone."""
+    no_port: Literal["connection", "client-ip", "skip"] = "connection"
+    """What is sent of a client without a port; by eBPF alone where it is not the default."""
     datapath: Literal["auto", "bpf", "queue"] = "auto"
     auto_setup: bool = True
     """Whether the sender is set up by the edge, and not by hand."""

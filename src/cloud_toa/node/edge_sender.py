@@ -17,7 +17,7 @@ from cloud_toa.balancer.backend import Addresses, address_of
 from cloud_toa.balancer.log_line import Toa
 from cloud_toa.balancer.render import cross_family
 from cloud_toa.balancer.settings import Origin, Service
-from cloud_toa.config import Where
+from cloud_toa.config import NoPort, Where
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.node.choice import Chosen
 from cloud_toa.node.edge_file import EdgeFile
@@ -104,4 +104,5 @@ def settings(file: EdgeFile, chosen: Chosen, cgroup: Path, addresses: Addresses)
         cgroups=(str(cgroup),),
         where=_where(file),
         tell=file.access_log.file is not None and asked.auto_setup,
+        no_port=NoPort.parse(asked.no_port),
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import overload
 
+from cloud_toa.config import NoPort
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.node.settings import (
@@ -29,7 +30,7 @@ Given = Mapping[str, str | list[str]]
 _LISTS = ("origin", "cgroup")
 _SWITCHES = ("auto_setup", "debug")
 _NUMBERS = ("option_type_v4", "option_type_v6", "min_queue_id", "max_queue_id")
-_WORDS = ("datapath", "sock", "sock_group", "metrics")
+_WORDS = ("datapath", "no_port", "sock", "sock_group", "metrics")
 _KNOWN = (*_LISTS, *_SWITCHES, *_NUMBERS, *_WORDS)
 
 
@@ -64,6 +65,7 @@ def settings(given: Given) -> RunSettings:
         sock=None if sock is None else Path(sock),
         sock_group=_text(given, "sock_group"),
         metrics=None if metrics is None else parse_address(metrics),
+        no_port=NoPort.parse(_text(given, "no_port", NoPort.CONNECTION.value)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cloud_toa.bpf import cgroup, edge
 from cloud_toa.bpf.records import Record, Records
+from cloud_toa.config import NoPort
 from cloud_toa.doctor.table import Way
 from cloud_toa.doctor.table import choose as choose_way
 from cloud_toa.errors import ToaError
@@ -66,7 +67,7 @@ class QueueSender:
 
     def __init__(self, settings: RunSettings, state: State) -> None:
         self.table: PortTable | None = None
-        self._settings = settings
+        self._settings = _for_queue(settings)
         queues = settings.queues
         counting, memory = state.counters(counters.size(queues.count))
         table = -1
@@ -124,6 +125,7 @@ class QueueSender:
         for name in ("queues", "option_type_v4", "option_type_v6", "auto_setup"):
             if getattr(settings, name) != getattr(self._settings, name):
                 raise ToaError(f"{name} can't change while the queue is at work: start anew")
+        _for_queue(settings)
         if self._surroundings is not None:
             self._surroundings.change(self._installer(settings.origins), settings.origins)
         self._settings = settings
@@ -229,6 +231,20 @@ class BpfSender:
                 "the eBPF sender is not attached, and without -auto-setup nothing is touched: "
                 "add -auto-setup, or do what cloud-toa run -print-rules shows"
             )
+
+
+def _for_queue(settings: RunSettings) -> RunSettings:
+    """The settings.
+
+    Raises:
+        ToaError: the queue can't do as they say.
+    """
+    if settings.no_port is not NoPort.CONNECTION:
+        raise ToaError(
+            f"no-port {settings.no_port.value} needs the eBPF datapath: in queue mode, a client "
+            "without a port has the connection's own. Write no-port connection, or leave it out"
+        )
+    return settings
 
 
 def _span(settings: RunSettings) -> str:

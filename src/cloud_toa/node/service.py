@@ -179,6 +179,7 @@ def shown_settings(settings: RunSettings) -> dict[str, Any]:
         "option_type_v4": settings.option_type_v4,
         "option_type_v6": settings.option_type_v6,
         "origins": str(settings.origins).split(),
+        "no_port": settings.no_port.value,
         "min_queue_id": settings.queues.first,
         "max_queue_id": settings.queues.last,
         "sock": str(settings.sock) if settings.sock else None,

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from cloud_toa.config import EdgeSettings, Where
+from cloud_toa.config import EdgeSettings, NoPort, Where
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.option import check_kind
@@ -43,6 +43,8 @@ class RunSettings:
     where: Where = Where.SYN | Where.ACK | Where.DATA
     tell: bool = False
     """See `EdgeSettings`."""
+    no_port: NoPort = NoPort.CONNECTION
+    """By the queue, `CONNECTION` alone: there, a client's port is that of the connection."""
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)
@@ -71,6 +73,7 @@ class RunSettings:
             self.origins,
             control=self.sock is not None,
             tell=self.tell,
+            no_port=self.no_port,
         )
 
 

@@ -36,7 +36,8 @@ def queue() -> dict[str, Any] | None:
         for name in counters.NAMES
     }
     with suppress(ToaError):  # without nft there is no table of ours to read
-        total |= setup.counters()
+        for name, count in setup.counters().items():
+            total[name] = total.get(name, 0) + count
     return {"attached": True, **shown, "counters": total}
 
 

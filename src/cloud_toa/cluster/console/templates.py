@@ -15,7 +15,7 @@ from cloud_toa.cluster.model.nodes import View
 from cloud_toa.cluster.model.protocol import Status
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
-_FAILED = {"bpf": ("unusable", "no_port", "no_memory"), "queue": ("errors",)}
+_FAILED = {"bpf": ("unusable", "no_memory"), "queue": ("errors",)}
 """Counters of what should have had TOA, and could not."""
 
 
