@@ -30,7 +30,7 @@ DOCUMENTED = (
 )
 TIME = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
 ONE = ("-auto-setup", "-max-queue-id=1", *QUEUE)
-COUNTS = {"packets": 0, "written": 0, "no_room": 0, "passed": 0, "errors": 0}
+COUNTS = {"packets": 0, "written": 0, "no_room": 0, "passed": 0, "errors": 0, "local": 0}
 
 
 def has_ended(*pids: int) -> bool:
@@ -139,7 +139,7 @@ def test_status() -> None:
         ["max-queue-id", "1"],
         ["sock", "none"],
     ]
-    assert {line.split()[0] for line in lines[9:16]} == {*COUNTS, "queued", "syn_without"}
+    assert {line.split()[0] for line in lines[10:18]} == {*COUNTS, "queued", "syn_without"}
     assert lines[-1].split()[:6] == ["queue", "1", "process", str(worker["pid"]), "restarts", "0"]
 
 
