@@ -27,8 +27,8 @@ def test_the_server_sees_the_client(
         )
     else:
         text = page.block(test_nginx.BOTH)
-        assert text.count(":$remote_port") == 1
-        command = test_nginx.write(lab, text.replace(":$remote_port", ""))
+        assert text.count("[$remote_addr]:$remote_port") == 1
+        command = test_nginx.write(lab, text.replace("[$remote_addr]:$remote_port", "$remote_addr"))
         lab.start(lab.edge, command, [("", PORT)], place=balancers)
     client, seen = visit(lab, log, version)
     assert seen.ip == client.ip
