@@ -266,26 +266,31 @@ static int __init toa_init(void)
 	error = toa_clients_init(toa_table_size);
 	if (error)
 		goto settings;
+	error = nf_register_sockopt(&toa_sockopts);
+	if (error) {
+		pr_err("socket options 4096 and 4097 are taken, by another TOA module\n");
+		goto clients;
+	}
+	if (toa_stats_taken()) {
+		pr_err("/proc/net/toa_stats is taken, by another TOA module\n");
+		error = -EBUSY; /* not EEXIST, which modprobe takes for "loaded already" */
+		goto sockopts;
+	}
 	error = register_pernet_subsys(&toa_stats_everywhere);
 	if (error) {
 		pr_err("/proc/net/toa_stats can't be made: error %d\n", -error);
-		goto clients;
-	}
-	error = nf_register_sockopt(&toa_sockopts);
-	if (error) {
-		pr_err("socket options 4096 and 4097 are taken, by another toa.ko?\n");
-		goto stats;
+		goto sockopts;
 	}
 	error = toa_hook();
 	if (error)
-		goto sockopts;
+		goto stats;
 	pr_info("loaded\n");
 	return 0;
 
-sockopts:
-	nf_unregister_sockopt(&toa_sockopts);
 stats:
 	unregister_pernet_subsys(&toa_stats_everywhere);
+sockopts:
+	nf_unregister_sockopt(&toa_sockopts);
 clients:
 	toa_clients_exit();
 settings:
@@ -296,8 +301,8 @@ settings:
 static void __exit toa_exit(void)
 {
 	toa_unhook();
-	nf_unregister_sockopt(&toa_sockopts);
 	unregister_pernet_subsys(&toa_stats_everywhere);
+	nf_unregister_sockopt(&toa_sockopts);
 	toa_clients_exit();
 	toa_settings_exit();
 	pr_info("unloaded: connections show the edge's address again\n");

@@ -4,9 +4,10 @@
 import argparse
 import json
 import os
+import sys
 from typing import Any
 
-from cloud_toa import doctor, kmod
+from cloud_toa import doctor, foreign_modules, kmod
 from cloud_toa.bpf import cgroup, origin
 from cloud_toa.cli import origin_echo, report
 from cloud_toa.cli.report import Subparsers
@@ -90,6 +91,12 @@ def _attach(arguments: argparse.Namespace) -> int:
     cgroups = named or [cgroup.resolve("/")]
     report.outcome("origin", origin.attach(cgroups, settings), cgroups)
     report.unit_hint(arguments.cgroup or [])
+    for other in foreign_modules.find(ours=kmod.ours()):
+        print(
+            f"origin: another TOA module answers too, and may believe everyone: {other}; to end "
+            f"it: {other.command} (docs/migration.md)",
+            file=sys.stderr,
+        )
     return 0
 
 
