@@ -45,6 +45,8 @@ static inline void toa_count_options(const struct toa_counts *seen)
 		this_cpu_add(toa_stats.options.unusable, seen->unusable);
 	if (seen->local)
 		this_cpu_add(toa_stats.options.local, seen->local);
+	if (seen->chained)
+		this_cpu_add(toa_stats.options.chained, seen->chained);
 }
 
 static const struct {
@@ -65,6 +67,7 @@ static const struct {
 	{ "duplicate", offsetof(struct toa_stats, options.duplicate) },
 	{ "unusable", offsetof(struct toa_stats, options.unusable) },
 	{ "local", offsetof(struct toa_stats, options.local) },
+	{ "chained", offsetof(struct toa_stats, options.chained) },
 	TOA_ROW(table_full),
 	TOA_ROW(no_memory),
 #undef TOA_ROW

@@ -59,8 +59,11 @@ static enum toa_verdict toa_search_packet(const struct sk_buff *skb, const __be3
 	struct toa_search search = { .verdict = TOA_SKIP, .loopback = toa_is_loopback(source) };
 	struct toa_counts counts = {};
 
-	while (at < length)
+	while (at < length) {
+		search.chained = settings->chain && search.verdict == TOA_FOUND &&
+				 toa_trusted(settings, search.client.ip);
 		at = toa_step(options + at, at, length, settings->layouts, &search, &counts);
+	}
 	toa_count_options(&counts);
 	*client = search.client;
 	return search.verdict;

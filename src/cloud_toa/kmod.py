@@ -84,7 +84,8 @@ def attach(settings: OriginSettings, file: Path | None = None) -> bool:
     if present == wanted:
         return False
     # Kinds are added before others are taken away: no list is the only one and empty.
-    for name in sorted(wanted, key=lambda name: wanted[name] == ""):
+    # A chain and trust in everyone exclude each other: it ends before and begins after the rest.
+    for name in sorted(wanted, key=lambda name: _ORDER.get(wanted[name], 1)):
         if present[name] != wanted[name]:
             _write(name, wanted[name])
     return True
@@ -121,6 +122,7 @@ def status() -> ModuleStatus | None:
         OriginSettings(
             Trust.parse([trust]) if (trust := _parameter("trust")) else Trust(),
             Kinds(*(parse_kinds(_parameter(f"kinds_{layout}")) for layout in _LAYOUTS)),
+            chain=_parameter(_CHAIN) == "Y",
         ),
         parse_stats(STATS.read_text()),
         int(_parameter("table_entries")),
@@ -138,6 +140,9 @@ def parse_stats(text: str) -> dict[str, int]:
 
 
 _LAYOUTS = ("v4", "v6", "client_ip")
+_CHAIN = "chain"
+_ORDER = {"N": 0, "": 2, "Y": 3}
+"""When a value is written; any other in between, as 1."""
 
 
 def _parameters(settings: OriginSettings) -> dict[str, str]:
@@ -146,6 +151,7 @@ def _parameters(settings: OriginSettings) -> dict[str, str]:
     for layout in _LAYOUTS:
         kinds = sorted(set(getattr(settings.kinds, layout)), reverse=True)
         shown[f"kinds_{layout}"] = ",".join(map(str, kinds))
+    shown[_CHAIN] = "Y" if settings.chain else "N"
     # The kernel would take a longer one in pieces, each of them for the whole list.
     if (length := len(shown["trust"]) + 2) > _PAGE:
         raise ToaError(
@@ -156,12 +162,22 @@ def _parameters(settings: OriginSettings) -> dict[str, str]:
 
 
 def _parameter(name: str) -> str:
-    return (SYS / "parameters" / name).read_text().strip()
+    file = SYS / "parameters" / name
+    # A toa.ko from before there were chains follows none.
+    if name == _CHAIN and not file.exists():
+        return "N"
+    return file.read_text().strip()
 
 
 def _write(name: str, value: str) -> None:
+    file = SYS / "parameters" / name
+    if not file.exists():
+        raise ToaError(
+            f"the toa.ko that is loaded is older and has no {name}: install this version's "
+            f"({BUILD}), then rmmod toa, and attach again"
+        )
     try:
-        (SYS / "parameters" / name).write_text(value + "\n")
+        file.write_text(value + "\n")
     except OSError as error:
         raise ToaError(
             f"toa.ko refuses {name} {value!r}: {error.strerror} (the kernel's log says why: dmesg)"

@@ -54,6 +54,13 @@ def add(verbs: Subparsers) -> None:
         "edges that write the option nowhere else (costs memory per connection)",
     )
     attach.add_argument(
+        "--chain",
+        action="store_true",
+        help="where an option names an address that --trust lists, believe the next option, "
+        "which is that edge's own: for edges behind a load balancer that adds one in front "
+        "(DPVS, LVS). Trust no address that clients can have",
+    )
+    attach.add_argument(
         "--datapath",
         choices=("auto", "bpf", "kmod"),
         default="auto",
@@ -80,6 +87,7 @@ def _attach(arguments: argparse.Namespace) -> int:
             parse_kinds(arguments.kinds_client_ip),
         ),
         arguments.save_syn,
+        arguments.chain,
     )
     named = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or [])]
     if _by_module(arguments.datapath):
@@ -168,4 +176,5 @@ def _settings(settings: OriginSettings) -> dict[str, Any]:
         "kinds_v6": list(settings.kinds.v6),
         "kinds_client_ip": list(settings.kinds.client_ip),
         "save_syn": settings.save_syn,
+        "chain": settings.chain,
     }
