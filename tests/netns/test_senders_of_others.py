@@ -61,8 +61,8 @@ ROWS = {
     ("first data", ""): Row("first data"),
     (FIRST_DATA_LOST, ""): Row("first data", third_packet_lost=True),
     ("SYN", ""): Row("SYN"),
-    ("third packet, first data; kind 200", "`--kinds-v4 254,200`"): Row(
-        "third packet, first data", encode(CLIENT, kind_v4=200), Kinds((254, 200))
+    ("third packet; kind 200", "`--kinds-v4 254,200`"): Row(
+        "third packet", encode(CLIENT, kind_v4=200), Kinds((254, 200))
     ),
     ("SYN, third packet, first data; kind 253, an IPv6 client", "`--kinds-v6 254,253`"): Row(
         "SYN, third packet, first data",
