@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """foreign_modules.py: who is taken for a TOA module. tests/netns loads some."""
 
+from pathlib import Path
+
 import pytest
 
 from cloud_toa import foreign_modules
@@ -47,3 +49,19 @@ def test_receivers(loaded: list[str], symbols: list[str], ours: bool, expected: 
 )  # fmt: skip
 def test_text(module: ForeignModule, text: str, command: str) -> None:
     assert (str(module), module.command) == (text, command)
+
+
+@pytest.mark.parametrize("modules", ["", "nf_conntrack 172032 1 nf_nat, Live 0x0\n", None])
+def test_what_no_module_tells_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, modules: str | None
+) -> None:
+    """A vendor's kernel may have it built in, and take no modules at all."""
+    if modules is not None:
+        (tmp_path / "modules").write_text(modules)
+    monkeypatch.setattr(foreign_modules, "_MODULES", tmp_path / "modules")
+    monkeypatch.setattr(foreign_modules, "_PROC", (tmp_path / "not there", tmp_path))
+    assert foreign_modules.find(ours=False) == []
+    (tmp_path / "vtoa_stats").touch()
+    (found,) = foreign_modules.find(ours=False)
+    assert found == ForeignModule(None, (), ("/proc/net/vtoa_stats",))
+    assert foreign_modules.find(ours=True) == []

@@ -19,6 +19,7 @@ import socket
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os import F_OK, access
 from pathlib import Path
 
 NAMES = ("toa", "tcp_toa", "vtoa")
@@ -56,16 +57,14 @@ class ForeignModule:
 
 
 def find(*, ours: bool) -> list[ForeignModule]:
-    """Those that are loaded; none where the kernel takes no modules.
+    """Those that are loaded, and what is part of the kernel itself.
 
     Args:
         ours: whether the module that is called toa is this project's.
     """
-    try:
-        loaded = [line.split(" ", 1)[0] for line in _MODULES.read_text().splitlines()]
-    except OSError:
-        return []
-    names = receivers(loaded, _symbols(), ours=ours)
+    loaded = [line.split(" ", 1)[0] for line in _lines(_MODULES)]
+    symbols = _lines(_SYMBOLS, "toa") if loaded else []
+    names = receivers(loaded, symbols, ours=ours)
     # What is held while ours is loaded, ours holds.
     holds = () if ours else (*_stats(), *_socket_option())
     if not names:
@@ -96,16 +95,20 @@ def receivers(loaded: Iterable[str], symbols: Iterable[str], *, ours: bool) -> l
     ]
 
 
-def _symbols() -> list[str]:
+def _lines(file: Path, word: str = "") -> list[str]:
+    """The file's lines that have the word; none where it is not there, or not for us."""
     try:
-        with _SYMBOLS.open() as lines:
-            return [line for line in lines if "toa" in line]
+        with file.open() as lines:
+            return [line for line in lines if word in line]
     except OSError:
         return []
 
 
 def _stats() -> list[str]:
-    return [f"/proc/net/{name}" for name in _STATS if any((proc / name).exists() for proc in _PROC)]
+    # Not Path.exists, which raises where one may not look.
+    return [
+        f"/proc/net/{name}" for name in _STATS if any(access(proc / name, F_OK) for proc in _PROC)
+    ]
 
 
 def _socket_option() -> list[str]:
