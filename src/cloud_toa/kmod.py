@@ -198,7 +198,7 @@ def _check_alone() -> None:
     """Refuse where others' modules are: two can't have the same socket options and counters."""
     if others := foreign_modules.find(ours=False):
         raise ToaError(
-            f"another TOA module is loaded: {'; '.join(map(str, others))}. It may believe "
+            f"another TOA receiver is in the kernel: {'; '.join(map(str, others))}. It may believe "
             "everyone: stop using it, then "
             f"{' and '.join(other.command for other in others)} (docs/migration.md)"
         )

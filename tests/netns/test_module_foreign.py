@@ -52,13 +52,15 @@ def test_named_and_not_loaded_beside(
 
         assert main([*ATTACH, "--datapath", "kmod"]) == 2
         said = capsys.readouterr().err
-        assert f"another TOA module is loaded: {name} (version 2.0.0.0, srcversion " in said
+        assert (
+            f"another TOA receiver is in the kernel: {name} (version 2.0.0.0, srcversion " in said
+        )
         assert f"), which holds {HELD}. " in said
         assert f"then rmmod {name} (docs/migration.md)" in said
         assert not kmod.ours()
 
         shown = doctor(capsys)
-        assert f"another TOA module is loaded: {name} (version 2.0.0.0" in shown["detail"]
+        assert f"another TOA receiver is in the kernel: {name} (version 2.0.0.0" in shown["detail"]
         assert shown["remedy_debian"] == shown["remedy_rhel"] == f"rmmod {name}"
         assert shown["state"] == "not needed"
 

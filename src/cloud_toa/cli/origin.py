@@ -101,8 +101,8 @@ def _attach(arguments: argparse.Namespace) -> int:
     report.unit_hint(arguments.cgroup or [])
     for other in foreign_modules.find(ours=kmod.ours()):
         print(
-            f"origin: another TOA module answers too, and may believe everyone: {other}; to end "
-            f"it: {other.command} (docs/migration.md)",
+            f"origin: another TOA receiver in the kernel answers too, and may believe everyone: "
+            f"{other}; to end it: {other.command} (docs/migration.md)",
             file=sys.stderr,
         )
     return 0

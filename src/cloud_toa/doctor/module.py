@@ -28,15 +28,15 @@ def toa(
         receiver: whether the eBPF receiver is attached.
         needed: whether the kernel lacks the eBPF hooks.
     """
-    if modules is None:
-        return absent("toa.ko", "not loaded: this kernel takes no modules", newer, needed=needed)
     if others:
         detail = (
-            f"another TOA module is loaded: {'; '.join(map(str, others))}; it may believe "
-            "everyone, and ours is not loaded beside it (docs/migration.md)"
+            f"another TOA receiver is in the kernel: {'; '.join(map(str, others))}; it may believe "
+            "everyone (docs/migration.md)"
         )
         remedy = remedies.both(" && ".join(other.command for other in others))
         return absent("toa.ko", detail, remedy) if needed else advice("toa.ko", detail, remedy)
+    if modules is None:
+        return absent("toa.ko", "not loaded: this kernel takes no modules", newer, needed=needed)
     if not any(line.split(" ", 1)[0] == "toa" for line in modules.splitlines()):
         return absent("toa.ko", "not loaded", remedies.BUILD_MODULE, needed=needed)
     if receiver:
