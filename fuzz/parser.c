@@ -25,13 +25,20 @@ static const __u8 layouts[256] = {
 	[254] = TOA_LAYOUT_V4 | TOA_LAYOUT_V6,
 };
 
-void decode(const __u8 *options, __u32 length, __u32 loopback, struct answer *answer)
+/* As options.py: EDGES, 203.0.0.0/8. */
+static int is_edge(const struct toa_client *client)
+{
+	return toa_is_v4(client) && toa_is_in(client->ip[3], 0xcb000000, 0xff000000);
+}
+
+void decode(const __u8 *options, __u32 length, __u32 loopback, __u32 chain, struct answer *answer)
 {
 	struct toa_search search = { .verdict = TOA_SKIP, .loopback = loopback };
 	__u32 at = 0, next;
 
 	memset(answer, 0, sizeof(*answer));
 	while (at < length) {
+		search.chained = chain && search.verdict == TOA_FOUND && is_edge(&search.client);
 		next = toa_step(options + at, at, length, layouts, &search, &answer->counts);
 		assert(next > at);
 		at = next;
@@ -49,12 +56,12 @@ int LLVMFuzzerTestOneInput(const __u8 *data, size_t size)
 
 	if (length)
 		memcpy(options, data, length);
-	decode(options, length, 0, &answer);
+	decode(options, length, 0, 1, &answer);
 	free(options);
 	assert(!answer.found ||
 	       (toa_usable_ip(&answer.client) && !toa_is_local(&answer.client)));
 	assert(answer.counts.malformed + answer.counts.duplicate + answer.counts.unusable +
-		       answer.counts.local <=
+		       answer.counts.local + answer.counts.chained <=
 	       length / 2 + 1);
 	return 0;
 }

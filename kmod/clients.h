@@ -93,6 +93,8 @@ static void toa_remove(struct toa_entry *entry)
 {
 	hlist_del_rcu(&entry->node);
 	atomic_dec(&toa_entries);
+	if (!toa_is_v4(&entry->client))
+		TOA_COUNT(ip6_address_free);
 	call_rcu(&entry->rcu, toa_free);
 }
 
@@ -146,6 +148,8 @@ static bool toa_remember(const struct sock *sk, const struct toa_client *client,
 	raw_spin_lock_irqsave(lock, flags);
 	hlist_add_head_rcu(&entry->node, bucket);
 	raw_spin_unlock_irqrestore(lock, flags);
+	if (!toa_is_v4(client))
+		TOA_COUNT(ip6_address_alloc);
 	return true;
 }
 

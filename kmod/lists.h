@@ -27,6 +27,7 @@ struct toa_network {
 struct toa_settings {
 	u8 layouts[256]; /* by kind: TOA_LAYOUT_* */
 	bool trust_any;
+	bool chain;
 	u16 networks;
 	struct toa_network trust[TOA_TRUST_MAX];
 };

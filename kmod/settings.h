@@ -44,8 +44,23 @@ static void toa_warn_of_nobody(const struct toa_settings *settings)
 			"/sys/module/toa/parameters/trust\n");
 }
 
-/* Parameters are told apart by the layout of their kinds; this is the one that has none. */
+/* Parameters are told apart by the layout of their kinds; these are no layouts. */
 #define TOA_TRUST 0
+#define TOA_CHAIN 128
+#define TOA_CHAIN_NEEDS_EDGES "and trust any exclude each other: name the edges by address"
+
+/* Of what was set one by one: else any client would count as an edge, and its option be read. */
+static bool toa_chains_everyone(const struct toa_settings *settings)
+{
+	return settings->chain && settings->trust_any;
+}
+
+static int toa_read_chain(const char *word, struct toa_settings *new)
+{
+	if (kstrtobool(word, &new->chain))
+		return toa_refuse("chain", word, "is not yes or no: write Y or N");
+	return 0;
+}
 
 static int toa_show_trust(char *buffer, const struct toa_settings *settings);
 
@@ -84,6 +99,8 @@ static int toa_set(const char *value, const struct kernel_param *parameter)
 	*new = *old;
 	if (layout == TOA_TRUST)
 		error = toa_read_trust(list, new) ?: toa_fits_page(value, new);
+	else if (layout == TOA_CHAIN)
+		error = toa_read_chain(strim(list), new);
 	else
 		error = toa_read_kinds(parameter->name, list, layout, new);
 	if (error)
@@ -94,6 +111,10 @@ static int toa_set(const char *value, const struct kernel_param *parameter)
 	}
 	if (!toa_reads_a_kind(new)) {
 		error = toa_refuse(parameter->name, "", "would leave no option kind to read");
+		goto out;
+	}
+	if (toa_chains_everyone(new)) {
+		error = toa_refuse(parameter->name, "", TOA_CHAIN_NEEDS_EDGES);
 		goto out;
 	}
 	if (layout == TOA_TRUST)
@@ -148,6 +169,8 @@ static int toa_get(char *buffer, const struct kernel_param *parameter)
 
 	if (layout == TOA_TRUST)
 		length = toa_show_trust(buffer, settings);
+	else if (layout == TOA_CHAIN)
+		length = scnprintf(buffer, PAGE_SIZE, "%c", settings->chain ? 'Y' : 'N');
 	else
 		length = toa_show_kinds(buffer, layout, settings);
 	return length + scnprintf(buffer + length, PAGE_SIZE - length, "\n");
@@ -163,6 +186,9 @@ module_param_cb(kinds_v6, &toa_parameter, (void *)TOA_LAYOUT_V6, 0644);
 MODULE_PARM_DESC(kinds_v6, "option kinds read as TOA with an IPv6 address (default 254)");
 module_param_cb(kinds_client_ip, &toa_parameter, (void *)TOA_LAYOUT_CLIENT_IP, 0644);
 MODULE_PARM_DESC(kinds_client_ip, "option kinds read as client-ip, such as 28 (default none)");
+
+module_param_cb(chain, &toa_parameter, (void *)TOA_CHAIN, 0644);
+MODULE_PARM_DESC(chain, "where an option names an edge in trust, read the next (default N)");
 
 static int toa_set_table_size(const char *value, const struct kernel_param *parameter)
 {
@@ -204,6 +230,12 @@ static int toa_settings_init(void)
 		kernel_param_unlock(THIS_MODULE);
 		kvfree(settings);
 		pr_err("kinds_v4, kinds_v6 and kinds_client_ip leave no option kind to read\n");
+		return -EINVAL;
+	}
+	if (toa_chains_everyone(&toa_initial)) {
+		kernel_param_unlock(THIS_MODULE);
+		kvfree(settings);
+		pr_err("chain " TOA_CHAIN_NEEDS_EDGES "\n");
 		return -EINVAL;
 	}
 	*settings = toa_initial;

@@ -10,6 +10,7 @@
 #include <linux/in6.h>
 #include <linux/netfilter.h>
 #include <linux/uaccess.h>
+#include <net/tcp_states.h>
 
 #include "clients.h"
 #include "toa.h"
@@ -42,7 +43,10 @@ static int toa_answer_client(const struct toa_client *client, void __user *user,
 	return copy_to_user(user, &answer, size) ? -EFAULT : 0;
 }
 
-/* An IPv6 client of an AF_INET socket, which getpeername can't name: NAT64. */
+/*
+ * An IPv6 client of an AF_INET socket, which getpeername can't name: NAT64. Errors are those
+ * of DPVS's module: EINVAL without TOA, EFAULT for a client of another kind.
+ */
 static int toa_answer_dpvs(const struct sock *sk, const struct toa_client *client,
 			   void __user *user, int *length)
 {
@@ -54,7 +58,11 @@ static int toa_answer_dpvs(const struct sock *sk, const struct toa_client *clien
 
 	if (*length < (int)sizeof(answer))
 		return -EINVAL;
-	if (!client || sk->sk_family != AF_INET || toa_is_v4(client))
+	if ((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_SYN_SENT | TCPF_LISTEN))
+		return -ENOTCONN;
+	if (!client)
+		return -EINVAL;
+	if (sk->sk_family != AF_INET || toa_is_v4(client))
 		return -EFAULT;
 	memcpy(answer.saddr, client->ip, sizeof(answer.saddr));
 	answer.port = client->port;

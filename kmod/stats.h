@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What happened, counted per processor, and /proc/net/toa_stats, which shows it in
- * every network namespace alike. The first six names are the customary ones.
+ * every network namespace alike. The first eight names are the customary ones.
  */
 #ifndef TOA_STATS_H
 #define TOA_STATS_H
 
+#include <linux/namei.h>
 #include <linux/netdevice.h>
+#include <linux/path.h>
 #include <linux/percpu.h>
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
@@ -21,6 +23,8 @@ struct toa_stats {
 	u64 getname_toa_mismatch; /* an IPv6 client asked of an AF_INET socket */
 	u64 getname_toa_bypass; /* not the peer of a TCP connection was asked for */
 	u64 getname_toa_empty; /* a connection whose client is not known */
+	u64 ip6_address_alloc; /* entries made for IPv6 clients */
+	u64 ip6_address_free; /* such entries that are gone: as many, when every connection is */
 	u64 untrusted; /* connections with an option from a source that is not listed */
 	struct toa_counts options;
 	u64 table_full; /* connections that were not remembered: table_size was reached */
@@ -41,6 +45,8 @@ static inline void toa_count_options(const struct toa_counts *seen)
 		this_cpu_add(toa_stats.options.unusable, seen->unusable);
 	if (seen->local)
 		this_cpu_add(toa_stats.options.local, seen->local);
+	if (seen->chained)
+		this_cpu_add(toa_stats.options.chained, seen->chained);
 }
 
 static const struct {
@@ -54,11 +60,14 @@ static const struct {
 	TOA_ROW(getname_toa_mismatch),
 	TOA_ROW(getname_toa_bypass),
 	TOA_ROW(getname_toa_empty),
+	TOA_ROW(ip6_address_alloc),
+	TOA_ROW(ip6_address_free),
 	TOA_ROW(untrusted),
 	{ "malformed", offsetof(struct toa_stats, options.malformed) },
 	{ "duplicate", offsetof(struct toa_stats, options.duplicate) },
 	{ "unusable", offsetof(struct toa_stats, options.unusable) },
 	{ "local", offsetof(struct toa_stats, options.local) },
+	{ "chained", offsetof(struct toa_stats, options.chained) },
 	TOA_ROW(table_full),
 	TOA_ROW(no_memory),
 #undef TOA_ROW
@@ -88,6 +97,26 @@ static int toa_stats_show(struct seq_file *file, void *unused)
 	}
 	seq_printf(file, "\n%-23s: %12lu\n", "probes_missed", toa_probes_missed());
 	return 0;
+}
+
+/*
+ * Whether another module's file is there: to make it again is a warning with a call trace,
+ * whatever is done with the error. Published modules have theirs in the first network
+ * namespace alone, where process 1 is.
+ */
+static bool toa_stats_taken(void)
+{
+	static const char *const places[] = { "/proc/net/toa_stats", "/proc/1/net/toa_stats" };
+	struct path path;
+	int place;
+
+	for (place = 0; place < ARRAY_SIZE(places); place++) {
+		if (kern_path(places[place], 0, &path))
+			continue;
+		path_put(&path);
+		return true;
+	}
+	return false;
 }
 
 static int __net_init toa_stats_in(struct net *net)

@@ -59,8 +59,11 @@ static enum toa_verdict toa_search_packet(const struct sk_buff *skb, const __be3
 	struct toa_search search = { .verdict = TOA_SKIP, .loopback = toa_is_loopback(source) };
 	struct toa_counts counts = {};
 
-	while (at < length)
+	while (at < length) {
+		search.chained = settings->chain && search.verdict == TOA_FOUND &&
+				 toa_trusted(settings, search.client.ip);
 		at = toa_step(options + at, at, length, settings->layouts, &search, &counts);
+	}
 	toa_count_options(&counts);
 	*client = search.client;
 	return search.verdict;
@@ -266,26 +269,31 @@ static int __init toa_init(void)
 	error = toa_clients_init(toa_table_size);
 	if (error)
 		goto settings;
+	error = nf_register_sockopt(&toa_sockopts);
+	if (error) {
+		pr_err("socket options 4096 and 4097 are taken, by another TOA module\n");
+		goto clients;
+	}
+	if (toa_stats_taken()) {
+		pr_err("/proc/net/toa_stats is taken, by another TOA module\n");
+		error = -EBUSY; /* not EEXIST, which modprobe takes for "loaded already" */
+		goto sockopts;
+	}
 	error = register_pernet_subsys(&toa_stats_everywhere);
 	if (error) {
 		pr_err("/proc/net/toa_stats can't be made: error %d\n", -error);
-		goto clients;
-	}
-	error = nf_register_sockopt(&toa_sockopts);
-	if (error) {
-		pr_err("socket options 4096 and 4097 are taken, by another toa.ko?\n");
-		goto stats;
+		goto sockopts;
 	}
 	error = toa_hook();
 	if (error)
-		goto sockopts;
+		goto stats;
 	pr_info("loaded\n");
 	return 0;
 
-sockopts:
-	nf_unregister_sockopt(&toa_sockopts);
 stats:
 	unregister_pernet_subsys(&toa_stats_everywhere);
+sockopts:
+	nf_unregister_sockopt(&toa_sockopts);
 clients:
 	toa_clients_exit();
 settings:
@@ -296,8 +304,8 @@ settings:
 static void __exit toa_exit(void)
 {
 	toa_unhook();
-	nf_unregister_sockopt(&toa_sockopts);
 	unregister_pernet_subsys(&toa_stats_everywhere);
+	nf_unregister_sockopt(&toa_sockopts);
 	toa_clients_exit();
 	toa_settings_exit();
 	pr_info("unloaded: connections show the edge's address again\n");

@@ -58,6 +58,13 @@ def test_defaults_are_those_of_the_design() -> None:
     origin = OriginSettings(Trust.parse(["192.0.2.7"]))
     assert origin.kinds == Kinds((254,), (254,), ())
     assert not origin.save_syn
+    assert not origin.chain
+
+
+def test_a_chain_needs_edges_by_address() -> None:
+    assert OriginSettings(Trust.parse(["192.0.2.7"]), chain=True).chain
+    with pytest.raises(ToaError, match="--chain needs the edges by address"):
+        OriginSettings(Trust.parse(["any"]), chain=True)
 
 
 def test_values_are_as_the_bpf_program_has_them() -> None:

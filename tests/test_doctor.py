@@ -7,6 +7,7 @@ from cloud_toa.cli.doctor import text
 from cloud_toa.doctor import ebpf, hooks, lacks_ebpf, module, remedies
 from cloud_toa.doctor.finding import Finding, Remedy, State, absent, advice, there
 from cloud_toa.doctor.hooks import Trial, Verdict
+from cloud_toa.foreign_modules import ForeignModule
 
 NEWER, LIBBPF = Remedy("debian's kernel", "rhel's kernel"), Remedy("libbpf1", "libbpf")
 SOCKOPS, BIND4 = edge.DATAPATH.hooks[:2]
@@ -169,10 +170,31 @@ toa 16384 0 - Live 0xffffffffc09f0000 (OE)
 def test_toa_ko(
     modules: str | None, receiver: bool, needed: bool, state: State, remedy: str | None
 ) -> None:
-    found = module.toa(modules, NEWER, receiver=receiver, needed=needed)
+    found = module.toa(modules, [], NEWER, receiver=receiver, needed=needed)
     assert found.state is state
     assert str(found.remedy_debian).endswith(str(remedy))
     assert str(found.remedy_rhel).endswith(str(remedy))
+
+
+OTHERS = [ForeignModule("tcp_toa", ("version 2.0.0",), ("socket option 4096",))]
+
+
+@pytest.mark.parametrize(
+    ("needed", "others", "state", "remedy"),
+    [
+        (True, OTHERS, State.MISSING, "rmmod tcp_toa"),
+        (False, OTHERS, State.NOT_NEEDED, "rmmod tcp_toa"),
+        (False, [*OTHERS, ForeignModule("toa")], State.NOT_NEEDED, "rmmod tcp_toa && rmmod toa"),
+        (False, [ForeignModule(None, (), ("/proc/net/toa_stats",))], State.NOT_NEEDED, "lsmod"),
+    ],
+)
+def test_a_module_of_others(
+    needed: bool, others: list[ForeignModule], state: State, remedy: str
+) -> None:
+    modules = MODULES if others[0].name else None
+    found = module.toa(modules, others, NEWER, receiver=False, needed=needed)
+    assert (found.state, found.remedy_debian, found.remedy_rhel) == (state, remedy, remedy)
+    assert all(str(other) in found.detail for other in others)
 
 
 @pytest.mark.parametrize(

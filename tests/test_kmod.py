@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cloud_toa import kmod
+from cloud_toa import foreign_modules, kmod
 from cloud_toa.config import OriginSettings
 from cloud_toa.errors import ToaError
+from cloud_toa.foreign_modules import ForeignModule
 from cloud_toa.option import IN_USE
 from cloud_toa.trust import Trust
 
@@ -58,14 +59,26 @@ def test_without_kmod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         kmod.attach(SETTINGS)
 
 
-def test_another_module_of_the_name_is_left_alone(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_module_of_others_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = ForeignModule("tcp_toa", ("version 2.0.0",), ("socket option 4096",))
     (tmp_path / "toa").mkdir()
     monkeypatch.setattr(kmod, "SYS", tmp_path / "toa")
+    monkeypatch.setattr(foreign_modules, "find", lambda *, ours: [other])
     assert kmod.loaded()
     assert kmod.status() is None
-    with pytest.raises(ToaError, match=r"another toa\.ko is loaded"):
+    with pytest.raises(
+        ToaError, match=r"tcp_toa \(version 2.0.0\), which holds socket option 4096.* rmmod tcp_toa"
+    ):
         kmod.attach(SETTINGS)
-    with pytest.raises(ToaError, match=r"another toa\.ko is loaded"):
-        kmod.detach()
+    assert not kmod.detach()
+
+
+def test_counters_that_another_module_took_along(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "toa/parameters").mkdir(parents=True)
+    (tmp_path / "toa/parameters/trust").write_text("192.0.2.1/32\n")
+    monkeypatch.setattr(kmod, "SYS", tmp_path / "toa")
+    monkeypatch.setattr(kmod, "STATS", tmp_path / "toa_stats")
+    with pytest.raises(ToaError, match=r"toa_stats is gone.*rmmod toa, then attach again"):
+        kmod.status()

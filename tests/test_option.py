@@ -26,9 +26,11 @@ from cloud_toa.option import (
     plain,
     usable,
 )
+from cloud_toa.trust import Trust
 from tests.clients import CLIENT_V4, CLIENT_V6
 
 VECTORS = Path(__file__).parent / "vectors" / "options.json"
+CHAIN = json.loads((VECTORS.parent / "chain.json").read_text())
 LOCAL = json.loads((VECTORS.parent / "local.json").read_text())["vectors"]
 SHARED = Path(__file__).parents[2] / "shared" / "vectors" / "options.json"
 ALL = Kinds((254, 200, 252), (254, 253), (28,))
@@ -82,6 +84,16 @@ def test_vector_of_local_addresses(vector: dict[str, Any]) -> None:
     counted = ("local",) * decoded.local + ("unusable",) * decoded.unusable
     assert counted == ((vector["counted"],) if vector["counted"] else ())
     assert decode(data, kinds, loopback=True).client == client_in(vector["over_loopback"])
+
+
+@pytest.mark.parametrize("vector", CHAIN["vectors"], ids=lambda vector: vector["name"])
+def test_vector_of_chains(vector: dict[str, Any]) -> None:
+    """An edge that is believed is asked whom it serves; nobody else is."""
+    data, kinds = bytes.fromhex(vector["options"]), kinds_of(vector)
+    is_edge = Trust.parse(CHAIN["trust"]).__contains__
+    client = client_in(vector["chain"])
+    assert decode(data, kinds, is_edge=is_edge) == Decoded(client, **vector["counted"])
+    assert decode(data, kinds).client == client_in(vector["first"])
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="only where the shared vectors are at hand")

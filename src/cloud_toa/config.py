@@ -96,9 +96,21 @@ class OriginSettings:
     """Whom a receiver believes, and which kinds it reads.
 
     ``save_syn`` asks the kernel to keep the SYN of connections to listeners that
-    start from now on, for senders that write the option nowhere else.
+    start from now on, for senders that write the option nowhere else. ``chain``: where the
+    client that is named is itself believed, the next option names whom it serves.
+
+    Raises:
+        ToaError: a chain where everyone is trusted, so that any client would count as an edge.
     """
 
     trust: Trust
     kinds: Kinds = field(default_factory=Kinds)
     save_syn: bool = False
+    chain: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chain and self.trust.everyone:
+            raise ToaError(
+                "--chain needs the edges by address: with --trust any, what a client wrote behind "
+                "a load balancer's option would be believed"
+            )

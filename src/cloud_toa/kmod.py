@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloud_toa import foreign_modules
 from cloud_toa.config import OriginSettings
 from cloud_toa.errors import ToaError
 from cloud_toa.option import Kinds, parse_kinds
@@ -48,7 +49,7 @@ def loaded() -> bool:
 
 
 def ours() -> bool:
-    """Whether the one that is loaded is ours, which has a list of whom it believes."""
+    """Whether ours is loaded: others of its name have no list of whom they believe."""
     return (SYS / "parameters/trust").exists()
 
 
@@ -63,7 +64,7 @@ def attach(settings: OriginSettings, file: Path | None = None) -> bool:
         Whether anything changed.
 
     Raises:
-        ToaError: another module of this name is loaded, there is none for this kernel, the
+        ToaError: a TOA module of others is loaded, there is none for this kernel, the
             kernel refuses it or calls no probes, SYNs were to be kept, or the list of whom to
             believe is longer than a page.
     """
@@ -75,15 +76,16 @@ def attach(settings: OriginSettings, file: Path | None = None) -> bool:
             "sysctl -w kernel.ftrace_enabled=1"
         )
     wanted = _parameters(settings)
-    if not loaded():
+    if not ours():
+        _check_alone()
         _load(file, [f"{name}={value}" for name, value in wanted.items()])
         return True
-    _check_ours()
     present = {name: _parameter(name) for name in wanted}
     if present == wanted:
         return False
     # Kinds are added before others are taken away: no list is the only one and empty.
-    for name in sorted(wanted, key=lambda name: wanted[name] == ""):
+    # A chain and trust in everyone exclude each other: it ends before and begins after the rest.
+    for name in sorted(wanted, key=lambda name: _ORDER.get(wanted[name], 1)):
         if present[name] != wanted[name]:
             _write(name, wanted[name])
     return True
@@ -92,24 +94,35 @@ def attach(settings: OriginSettings, file: Path | None = None) -> bool:
 def detach() -> bool:
     """Unload the module; whether it was loaded. Servers see the edge's address again.
 
+    Others' modules are left alone.
+
     Raises:
-        ToaError: another module of this name is loaded, or the kernel keeps it.
+        ToaError: the kernel keeps it.
     """
-    if not loaded():
+    if not ours():
         return False
-    _check_ours()
     _run(["rmmod", NAME], "can't be unloaded")
     return True
 
 
 def status() -> ModuleStatus | None:
-    """The module's state; None where ours is not loaded."""
+    """The module's state; None where ours is not loaded.
+
+    Raises:
+        ToaError: its counters are gone, which another module took away with its own.
+    """
     if not ours():
         return None
+    if not STATS.exists():
+        raise ToaError(
+            f"{STATS} is gone, as another TOA module that was unloaded took it along: "
+            "rmmod toa, then attach again"
+        )
     return ModuleStatus(
         OriginSettings(
             Trust.parse([trust]) if (trust := _parameter("trust")) else Trust(),
             Kinds(*(parse_kinds(_parameter(f"kinds_{layout}")) for layout in _LAYOUTS)),
+            chain=_parameter(_CHAIN) == "Y",
         ),
         parse_stats(STATS.read_text()),
         int(_parameter("table_entries")),
@@ -127,6 +140,9 @@ def parse_stats(text: str) -> dict[str, int]:
 
 
 _LAYOUTS = ("v4", "v6", "client_ip")
+_CHAIN = "chain"
+_ORDER = {"N": 0, "": 2, "Y": 3}
+"""When a value is written; any other in between, as 1."""
 
 
 def _parameters(settings: OriginSettings) -> dict[str, str]:
@@ -135,6 +151,7 @@ def _parameters(settings: OriginSettings) -> dict[str, str]:
     for layout in _LAYOUTS:
         kinds = sorted(set(getattr(settings.kinds, layout)), reverse=True)
         shown[f"kinds_{layout}"] = ",".join(map(str, kinds))
+    shown[_CHAIN] = "Y" if settings.chain else "N"
     # The kernel would take a longer one in pieces, each of them for the whole list.
     if (length := len(shown["trust"]) + 2) > _PAGE:
         raise ToaError(
@@ -145,12 +162,22 @@ def _parameters(settings: OriginSettings) -> dict[str, str]:
 
 
 def _parameter(name: str) -> str:
-    return (SYS / "parameters" / name).read_text().strip()
+    file = SYS / "parameters" / name
+    # A toa.ko from before there were chains follows none.
+    if name == _CHAIN and not file.exists():
+        return "N"
+    return file.read_text().strip()
 
 
 def _write(name: str, value: str) -> None:
+    file = SYS / "parameters" / name
+    if not file.exists():
+        raise ToaError(
+            f"the toa.ko that is loaded is older and has no {name}: install this version's "
+            f"({BUILD}), then rmmod toa, and attach again"
+        )
     try:
-        (SYS / "parameters" / name).write_text(value + "\n")
+        file.write_text(value + "\n")
     except OSError as error:
         raise ToaError(
             f"toa.ko refuses {name} {value!r}: {error.strerror} (the kernel's log says why: dmesg)"
@@ -167,11 +194,13 @@ def _load(file: Path | None, parameters: Sequence[str]) -> None:
     )
 
 
-def _check_ours() -> None:
-    if not ours():
+def _check_alone() -> None:
+    """Refuse where others' modules are: two can't have the same socket options and counters."""
+    if others := foreign_modules.find(ours=False):
         raise ToaError(
-            "another toa.ko is loaded, which believes everyone: stop using it, then rmmod toa "
-            "(docs/migration.md)"
+            f"another TOA receiver is in the kernel: {'; '.join(map(str, others))}. It may believe "
+            "everyone: stop using it, then "
+            f"{' and '.join(other.command for other in others)} (docs/migration.md)"
         )
 
 

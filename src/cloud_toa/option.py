@@ -13,13 +13,15 @@ list, 1 is padding; a length under 2 or past the end breaks the walk off; a know
 kind with an unknown length is skipped; an address that no client can have
 (unspecified, multicast, broadcast, port 0) is not used and ends the search, and so
 is a loopback or link-local one, unless the connection itself came over loopback: to
-its reader it would mean the reader's own host or link. The first client wins. An
-IPv4 address inside an IPv6 layout (``::ffff:a.b.c.d``) is that IPv4 client.
+its reader it would mean the reader's own host or link. The first client wins; in a
+chain, while it is itself an edge that is believed, the next one: a load balancer
+puts its option in front of that of the edge that connects to it. An IPv4 address
+inside an IPv6 layout (``::ffff:a.b.c.d``) is that IPv4 client.
 
 Pure: no sockets, no I/O. TCP options as such: RFC 9293, section 3.2.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal, NamedTuple
@@ -126,8 +128,8 @@ Reason = Literal["found", "absent", "malformed", "unusable", "local"]
 class Decoded:
     """What one packet's options said.
 
-    ``malformed``, ``unusable``, ``duplicates`` and ``local`` count options, as the
-    receivers' counters of these names do; they can be above zero beside a client.
+    ``malformed``, ``unusable``, ``duplicates``, ``local`` and ``chained`` count options, as
+    the receivers' counters of these names do; they can be above zero beside a client.
     """
 
     client: Client | None = None
@@ -135,6 +137,7 @@ class Decoded:
     unusable: int = 0
     duplicates: int = 0
     local: int = 0
+    chained: int = 0
 
     @property
     def reason(self) -> Reason:
@@ -259,16 +262,23 @@ def is_toa(kind: int, option: bytes, kinds: Kinds) -> bool:
     return _read(kind, option, kinds) is not None
 
 
-def decode(data: bytes, kinds: Kinds, *, loopback: bool = False) -> Decoded:
+def decode(
+    data: bytes,
+    kinds: Kinds,
+    *,
+    loopback: bool = False,
+    is_edge: Callable[[IPAddress], bool] | None = None,
+) -> Decoded:
     """Find the client in a TCP header's options (the bytes after the first 20).
 
     ``loopback``: the packet came from a loopback address, so that both ends are one host,
-    where loopback and link-local addresses mean what they say.
+    where loopback and link-local addresses mean what they say. ``is_edge``: of whom the
+    option behind the one that names them is read, as is theirs; None follows no chain.
 
     Never raises, whatever the bytes.
     """
     client: Client | None = None
-    malformed = unusable = duplicates = local = 0
+    malformed = unusable = duplicates = local = chained = 0
     accepted = {*kinds.v4, *kinds.v6, *kinds.client_ip}
     for _, kind, option in options(data):
         if not option:
@@ -285,9 +295,12 @@ def decode(data: bytes, kinds: Kinds, *, loopback: bool = False) -> Decoded:
                 break
             elif client is None:
                 client = found
+            elif is_edge is not None and is_edge(client.ip):
+                client = found
+                chained += 1
             else:
                 duplicates += 1
-    return Decoded(client, malformed, unusable, duplicates, local)
+    return Decoded(client, malformed, unusable, duplicates, local, chained)
 
 
 def _read(kind: int, option: bytes, kinds: Kinds) -> Client | None:

@@ -102,6 +102,7 @@ def test_edge_settings(place: Path, arguments: list[str], words: list[str]) -> N
         ([*TRUST, "--kinds-v4", "254,300"], ["300", "0 to 255"]),
         ([*TRUST, "--kinds-v6", "5"], ["5", "SACK", "254"]),
         ([*TRUST, "--kinds-client-ip", "two"], ["'two'", "0 to 255"]),
+        (["--trust", "any", "--chain"], ["--chain", "edges by address", "--trust any"]),
     ],
     ids=" ".join,
 )
@@ -251,7 +252,7 @@ def test_nothing_attached(datapath: str) -> None:
         (
             [
                 *("origin", "attach", "--trust", "2001:db8::/32", "192.0.2.7", "--save-syn"),
-                *("--kinds-v4", "254,200", "--kinds-client-ip", "28"),
+                *("--kinds-v4", "254,200", "--kinds-client-ip", "28", "--chain"),
             ],
             {
                 "trust": ["192.0.2.7/32", "2001:db8::/32"],
@@ -259,6 +260,7 @@ def test_nothing_attached(datapath: str) -> None:
                 "kinds_v6": [254],
                 "kinds_client_ip": [28],
                 "save_syn": True,
+                "chain": True,
             },
             origin.COUNTERS,
         ),

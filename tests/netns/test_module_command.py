@@ -40,13 +40,15 @@ def test_attach_status_detach(module: Module, capsys: pytest.CaptureFixture[str]
         "kinds_v6": [254],
         "kinds_client_ip": [],
         "save_syn": False,
+        "chain": False,
         "table_size": 1 << 20,
     }
     assert shown["counters"] == {
         "found": 0, "absent": 0, "getname_toa_ok": 0, "getname_toa_mismatch": 0,
         "getname_toa_bypass": shown["counters"]["getname_toa_bypass"], "getname_toa_empty": 0,
-        "untrusted": 0, "malformed": 0, "duplicate": 0, "unusable": 0, "local": 0,
-        "table_full": 0, "no_memory": 0, "probes_missed": 0, "entries": 0,
+        "ip6_address_alloc": 0, "ip6_address_free": 0, "untrusted": 0, "malformed": 0,
+        "duplicate": 0, "unusable": 0, "local": 0, "chained": 0, "table_full": 0,
+        "no_memory": 0, "probes_missed": 0, "entries": 0,
     }  # fmt: skip
     assert main(["origin", "status"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -30,6 +30,8 @@ JUNK = [
     (["kinds_v4=+254"], "kinds_v4: '+254' is not an option kind"),
     (["kinds_client_ip=x"], "kinds_client_ip: 'x' is not an option kind"),
     (["kinds_v4=", "kinds_v6="], "kinds_v4, kinds_v6 and kinds_client_ip leave no option kind"),
+    (["chain=perhaps"], "chain: 'perhaps' is not yes or no: write Y or N"),
+    (["chain=Y", "trust=any"], "chain and trust any exclude each other"),
     (["table_size=0"], "table_size: '0' is not a number from 1 to"),
     (["table_size=many"], "table_size: 'many' is not a number from 1 to"),
 ]
@@ -138,5 +140,15 @@ def test_attach_from_python_to_one_that_is_there(said: KernelLog) -> None:
     status = kmod.status()
     assert status is not None
     assert status.settings == second
+    # A chain and trust in everyone exclude each other, in whatever order they are written.
+    third = OriginSettings(Trust.parse(["10.9.0.1"]), Kinds((), (254,)), chain=True)
+    for settings in (third, second, third):
+        assert kmod.attach(settings, MODULE)
+        status = kmod.status()
+        assert status is not None
+        assert status.settings == settings
+    refused(SYS / "parameters/trust", "any")
+    assert "toa: trust: '' and trust any exclude each other" in str(said)
+    assert (SYS / "parameters/chain").read_text() == "Y\n"
     with pytest.raises(ToaError, match="keeps no SYNs"):
         kmod.attach(OriginSettings(Trust.parse(["any"]), save_syn=True), MODULE)

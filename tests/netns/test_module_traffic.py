@@ -125,6 +125,24 @@ def test_the_table_is_full(clients: Clients) -> None:
     assert entries() == 0
 
 
+def test_entries_of_ipv6_clients_are_counted_as_they_come_and_go(clients: Clients) -> None:
+    """As in the published modules, where the two are equal once all is closed."""
+
+    def counted() -> tuple[int, int]:
+        status = kmod.status()
+        assert status is not None
+        return status.counters["ip6_address_alloc"], status.counters["ip6_address_free"]
+
+    client = Client(ip_address("2001:db8::9"), 4321)
+    visits = [clients.connect(encode(each)) for each in (client, numbered(1), client)]
+    assert counted() == (2, 0)
+    for visit in visits:
+        assert visit
+        visit.reset()
+    assert entries() == 0
+    assert counted() == (2, 2)
+
+
 def test_many_connections_leave_nothing(clients: Clients) -> None:
     def objects() -> dict[str, int]:
         lines = Path("/proc/slabinfo").read_text().splitlines()[2:]

@@ -17,21 +17,21 @@ from typing import Any
 
 import pytest
 
+from cloud_toa.config import OriginSettings
 from cloud_toa.demo.lab import Lab, inside
 from cloud_toa.option import Decoded, Kinds, decode, plain
 from cloud_toa.option import options as walk
+from cloud_toa.trust import Trust
 from tests.netns.raw_tcp import RawClient, Wire
 from tests.netns.receivers import RECEIVERS, Bpf, Receiver, by_both
 
 SOURCE = "10.9.0.77"
 SERVER = ("10.9.0.2", 7000)
-VECTORS: list[dict[str, Any]] = [
-    vector
-    for name in ("options", "local")
-    for vector in json.loads((Path(__file__).parent.parent / f"vectors/{name}.json").read_text())[
-        "vectors"
-    ]
-]
+OPTIONS, LOCAL, CHAIN = (
+    json.loads((Path(__file__).parent.parent / f"vectors/{name}.json").read_text())
+    for name in ("options", "local", "chain")
+)
+VECTORS: list[dict[str, Any]] = [*OPTIONS["vectors"], *LOCAL["vectors"]]
 
 
 def kinds_of(vector: dict[str, Any]) -> Kinds:
@@ -85,7 +85,7 @@ class Visited:
         client.reset()
         assert counted["found"] + counted["absent"] == 1
         assert counted["untrusted"] == counted["no_memory"] == 0
-        names = ("malformed", "unusable", "duplicate", "local")
+        names = ("malformed", "unusable", "duplicate", "local", "chained")
         decoded = Decoded(None, *(counted[name] for name in names))
         ip = plain(ip_address(host))
         if counted["absent"]:
@@ -124,6 +124,29 @@ def test_vectors(visited: Visited, receiving: Receiver, where: str) -> None:
             if where != "data":
                 expected = replace(decode(options, kinds), client=None)
                 assert counted == expected, (where, vector["name"])
+
+
+@pytest.mark.parametrize(
+    ("receiving", "where"),
+    [(name, where) for name in RECEIVERS for where in PLACES[name]],
+    indirect=["receiving"],
+)
+def test_chains(visited: Visited, receiving: Receiver, where: str) -> None:
+    """An edge that is believed is asked whom it serves, where that is set."""
+    trust = Trust.parse([SOURCE, *CHAIN["trust"]])
+    by_kinds = sorted(CHAIN["vectors"], key=lambda vector: str(vector["kinds"]))
+    for kinds, grouped in groupby(by_kinds, kinds_of):
+        vectors = list(grouped)
+        for chain in (True, False):
+            settings = OriginSettings(trust, kinds, isinstance(receiving, Bpf), chain)
+            receiving.attach(visited.servers, settings)
+            for vector in vectors:
+                options = bytes.fromhex(vector["options"])
+                counted, client = visited.connect(where, options)
+                about = where, chain, vector["name"]
+                assert client == vector["chain" if chain else "first"], about
+                expected = decode(options, kinds, is_edge=trust.__contains__ if chain else None)
+                assert counted == replace(expected, client=None), about
 
 
 @by_both

@@ -2,10 +2,13 @@
 import asyncio
 import errno
 import gc
+import json
 import socket
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +16,30 @@ from cloud_toa import Client
 from cloud_toa.errors import ToaError
 from cloud_toa.option import KindError, Kinds
 from cloud_toa.origin import saved_syn
+from cloud_toa.packet import SYN
 from cloud_toa.trust import Trust, TrustError
+from tests.netns.raw_tcp import segment
 from tests.origin.addresses import LOOPBACK, V4, V6
 from tests.origin.conftest import Connect, Listen
 
 IPV6_DSTOPTS = 59  # linux/in6.h
+
+
+CHAIN = json.loads((Path(__file__).parents[1] / "vectors/chain.json").read_text())
+BALANCER = "192.0.2.1"
+
+
+@pytest.mark.parametrize("vector", CHAIN["vectors"], ids=lambda vector: vector["name"])
+def test_chains(vector: dict[str, Any]) -> None:
+    data = bytes.fromhex(vector["options"])
+    syn = segment((BALANCER, 4000), ("192.0.2.2", 80), SYN, 1, 0, data)
+    kinds = Kinds(**{layout: tuple(kinds) for layout, kinds in vector["kinds"].items()})
+    trust = Trust.parse([BALANCER, *CHAIN["trust"]])
+    for chain in (True, False):
+        expected = vector["chain" if chain else "first"]
+        client = Client(ip_address(expected["ip"]), expected["port"])
+        assert saved_syn.read(syn, trust, kinds, chain) == client
+        assert saved_syn.read(syn, Trust.parse(CHAIN["trust"]), kinds, chain) is None
 
 
 class TestConnections:
@@ -241,6 +263,12 @@ class TestMistakes:
             connect(v4.getsockname(), V4)
             with v4.accept()[0] as conn, pytest.raises(saved_syn.NotPreparedError):
                 saved_syn.client_of(conn)
+
+    def test_a_chain_where_everyone_is_trusted(self, listen: Listen) -> None:
+        with listen("127.0.0.1") as listener:
+            with pytest.raises(ToaError, match="--chain needs the edges by address"):
+                saved_syn.prepare(listener, trust=["any"], chain=True)
+            assert not listener.getsockopt(socket.IPPROTO_TCP, saved_syn.TCP_SAVE_SYN)
 
     @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
     def test_a_socket_that_is_not_bound(self, family: socket.AddressFamily) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""toa.ko, built for the kernels of the virtual machines.
+"""toa.ko, and what stands for modules of others, built for the kernels of the virtual machines.
 
 The packages of a kernel's headers are unpacked beside the kernel and never installed.
 
@@ -19,6 +19,9 @@ from pathlib import Path
 from tests.vm.machine import KERNELS, KernelUnavailableError, fetch, kernel, unpacked
 
 KMOD = Path(__file__).parents[2] / "kmod"
+FOREIGN = ("toa", "tcp_toa")
+"""Names that the published modules go by: ``foreign/toa.c`` is built under each."""
+
 _INSTALLED_AT = "/usr/src"
 _building = threading.Lock()
 
@@ -67,9 +70,21 @@ def _build(root: Path) -> tuple[Path, str]:
     subprocess.run(["make", "-s", "-C", KMOD, "source", f"DESTDIR={place}"], check=True)
     (source,) = place.glob("usr/src/toa-*")
     kdir = headers(root) / f"usr/src/linux-headers-{root.name}"
+    said = _make([f"KDIR={kdir}", "W=1", "C=1"], source)
+    shutil.copy(source / "toa.ko", place)
+    for name in FOREIGN:
+        foreign = place / "foreign" / name
+        foreign.mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("foreign") / "toa.c", foreign / f"{name}.c")
+        (foreign / "Makefile").write_text(f"obj-m := {name}.o\n")
+        said += _make(["-C", str(kdir), f"M={foreign}", "modules"], foreign)
+    return place / "toa.ko", said
+
+
+def _make(arguments: list[str], directory: Path) -> str:
     done = subprocess.run(
-        ["make", f"KDIR={kdir}", "W=1", "C=1"],
-        cwd=source,
+        ["make", *arguments],
+        cwd=directory,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -77,8 +92,7 @@ def _build(root: Path) -> tuple[Path, str]:
     )
     if done.returncode:
         raise AssertionError(done.stdout)
-    shutil.copy(source / "toa.ko", place)
-    return place / "toa.ko", done.stdout
+    return done.stdout
 
 
 if __name__ == "__main__":

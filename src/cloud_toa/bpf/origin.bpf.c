@@ -27,6 +27,7 @@
 #define TCP_SAVE_SYN 27 /* linux/tcp.h; its include chain wants libc */
 #define EINVAL 22
 #define EFAULT 14
+#define ENOTCONN 107
 
 /* The kernel shows a program at most a page of an option's value. */
 #define OPTVAL_VISIBLE 4096
@@ -200,15 +201,23 @@ static __always_inline int answer_client(struct bpf_sockopt *ctx, const struct t
 	return 0;
 }
 
-/* As DPVS's module: struct { struct in6_addr saddr; __be16 port; }, NAT64 only. */
+/*
+ * As DPVS's module: struct { struct in6_addr saddr; __be16 port; }, NAT64 only. Errors are its
+ * own too: EINVAL without TOA, EFAULT for a client of another kind.
+ */
 static __always_inline int answer_dpvs(struct bpf_sockopt *ctx, const struct toa_client *client,
-				       int family)
+				       const struct bpf_sock *sk)
 {
 	__u8 *value = ctx->optval, *end = ctx->optval_end;
 
 	if (value + 20 > end)
 		return -EINVAL;
-	if (!client || family != AF_INET || toa_is_v4(client))
+	if (sk->state == BPF_TCP_CLOSE || sk->state == BPF_TCP_SYN_SENT ||
+	    sk->state == BPF_TCP_LISTEN)
+		return -ENOTCONN;
+	if (!client)
+		return -EINVAL;
+	if (sk->family != AF_INET || toa_is_v4(client))
 		return -EFAULT;
 	*(__be32 *)value = client->ip[0];
 	*(__be32 *)(value + 4) = client->ip[1];
@@ -240,7 +249,7 @@ int origin_getopt(struct bpf_sockopt *ctx)
 	if (!client && !ctx->retval)
 		return 1;
 	ctx->retval = ctx->optname == TOA_CLIENT ? answer_client(ctx, client) :
-						   answer_dpvs(ctx, client, sk->family);
+						   answer_dpvs(ctx, client, sk);
 	return 1;
 }
 

@@ -39,6 +39,7 @@ COUNTERS = (
     "duplicate",
     "unusable",
     "local",
+    "chained",
     "late",
     "saved_syn",
     "no_memory",
@@ -94,6 +95,8 @@ def status() -> OriginStatus | None:
             ),
             Kinds(_kinds(packed, _V4), _kinds(packed, _V6), _kinds(packed, _CLIENT_IP)),
             bool(packed[257]),
+            # Programs of a version that had no chains have a byte less.
+            packed[258:259] == b"\1",
         ),
         tuple(attached.path for attached in attachments.running()),
         attachments.counters(COUNTERS),
@@ -110,7 +113,7 @@ def _pack(settings: OriginSettings) -> bytes:
     ):
         for kind in kinds:
             layouts[kind] |= layout
-    return bytes(layouts) + bytes((settings.trust.everyone, settings.save_syn))
+    return bytes(layouts) + bytes((settings.trust.everyone, settings.save_syn, settings.chain))
 
 
 def _kinds(packed: bytes, layout: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ const volatile struct {
 	__u8 layouts[256]; /* by kind: TOA_LAYOUT_* */
 	__u8 trust_any;
 	__u8 save_syn;
+	__u8 chain;
 } settings = {};
 
 struct {

@@ -53,6 +53,20 @@ static __always_inline struct scratch *new_scratch(struct bpf_sock *sk, struct c
 }
 
 /*
+ * Whether the client that was found is itself an edge to believe, so that the option behind
+ * names whom it serves. Never where everyone is trusted, which Python refuses beside `chain`.
+ */
+static __always_inline int is_chained(const struct toa_search *search)
+{
+	struct trust_key key = { .prefixlen = 128 };
+
+	if (!settings.chain || search->verdict != TOA_FOUND)
+		return 0;
+	__builtin_memcpy(key.ip, search->client.ip, sizeof(key.ip));
+	return bpf_map_lookup_elem(&trust, &key) != 0;
+}
+
+/*
  * A step through the socket's scratch. Not static: so the verifier goes through it once
  * and not once per step.
  */
@@ -69,11 +83,12 @@ __attribute__((noinline)) int step(struct bpf_sock_ops *ctx, __u32 at)
 	count = counters_here();
 	if (!scratch || !count || at >= scratch->length)
 		return TCP_OPTIONS_MAX;
+	scratch->search.chained = is_chained(&scratch->search);
 	return toa_step(scratch->options + (at & 63), at, scratch->length, settings.layouts,
 			&scratch->search, &count->options);
 }
 
-/* Walk the scratch kind by kind and forget it: the first client wins. */
+/* Walk the scratch kind by kind and forget it: the first client wins, or a chain's last. */
 static __always_inline enum toa_verdict walk(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 				struct scratch *scratch, struct toa_client *client)
 {

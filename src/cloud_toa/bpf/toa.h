@@ -172,6 +172,7 @@ struct toa_counts {
 	__u64 duplicate; /* options behind the first, ignored */
 	__u64 unusable; /* options with an address or port that no client can have */
 	__u64 local; /* options with a loopback or link-local address from another host */
+	__u64 chained; /* options that named an edge to believe: the next one counted instead */
 };
 
 /*
@@ -200,6 +201,7 @@ static __always_inline enum toa_verdict toa_judge(enum toa_verdict verdict, int 
 struct toa_search {
 	enum toa_verdict verdict;
 	__u32 loopback; /* whether the connection came from this host itself: set before */
+	__u32 chained; /* whether the client so far is an edge to believe: set before each step */
 	struct toa_client client;
 };
 
@@ -226,11 +228,16 @@ static __always_inline __u32 toa_step(const __u8 *option, __u32 at, __u32 length
 	switch (toa_judge(toa_read(option, size, layouts[option[0]], &client), search->loopback,
 			  counts)) {
 	case TOA_FOUND:
-		if (search->verdict == TOA_FOUND)
-			counts->duplicate++;
-		else
+		if (search->verdict != TOA_FOUND) {
 			search->client = client;
-		search->verdict = TOA_FOUND;
+			search->verdict = TOA_FOUND;
+		} else if (search->chained) {
+			/* Put in front by the balancer that the edge connected to: this is the edge's. */
+			search->client = client;
+			counts->chained++;
+		} else {
+			counts->duplicate++;
+		}
 		return at + size;
 	case TOA_UNUSABLE:
 		/* An edge that names such a client has none to name: nothing behind it counts. */

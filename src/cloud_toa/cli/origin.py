@@ -4,9 +4,10 @@
 import argparse
 import json
 import os
+import sys
 from typing import Any
 
-from cloud_toa import doctor, kmod
+from cloud_toa import doctor, foreign_modules, kmod
 from cloud_toa.bpf import cgroup, origin
 from cloud_toa.cli import origin_echo, report
 from cloud_toa.cli.report import Subparsers
@@ -53,6 +54,13 @@ def add(verbs: Subparsers) -> None:
         "edges that write the option nowhere else (costs memory per connection)",
     )
     attach.add_argument(
+        "--chain",
+        action="store_true",
+        help="where an option names an address that --trust lists, believe the next option, "
+        "which is that edge's own: for edges behind a load balancer that adds one in front "
+        "(DPVS, LVS). Trust no address that clients can have",
+    )
+    attach.add_argument(
         "--datapath",
         choices=("auto", "bpf", "kmod"),
         default="auto",
@@ -79,6 +87,7 @@ def _attach(arguments: argparse.Namespace) -> int:
             parse_kinds(arguments.kinds_client_ip),
         ),
         arguments.save_syn,
+        arguments.chain,
     )
     named = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or [])]
     if _by_module(arguments.datapath):
@@ -90,6 +99,12 @@ def _attach(arguments: argparse.Namespace) -> int:
     cgroups = named or [cgroup.resolve("/")]
     report.outcome("origin", origin.attach(cgroups, settings), cgroups)
     report.unit_hint(arguments.cgroup or [])
+    for other in foreign_modules.find(ours=kmod.ours()):
+        print(
+            f"origin: another TOA receiver in the kernel answers too, and may believe everyone: "
+            f"{other}; to end it: {other.command} (docs/migration.md)",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -161,4 +176,5 @@ def _settings(settings: OriginSettings) -> dict[str, Any]:
         "kinds_v6": list(settings.kinds.v6),
         "kinds_client_ip": list(settings.kinds.client_ip),
         "save_syn": settings.save_syn,
+        "chain": settings.chain,
     }

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cloud_toa import foreign_modules, kmod
 from cloud_toa.bpf import edge, origin
 from cloud_toa.bpf.attachment import Datapath
 from cloud_toa.doctor import balancer, conntrack, ebpf, hooks, module, queue, remedies, table
@@ -74,6 +75,7 @@ def diagnose(datapaths: Sequence[Datapath] = BOTH) -> list[Finding]:
         found.append(
             module.toa(
                 _read(_MODULES),
+                foreign_modules.find(ours=kmod.ours()),
                 newer,
                 receiver=module.receiver_attached(),
                 needed=lacks_ebpf(tried[origin.DATAPATH.name], release),

@@ -33,6 +33,7 @@ from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from cloud_toa import api
+from cloud_toa.config import OriginSettings
 from cloud_toa.errors import ToaError
 from cloud_toa.option import Client, Kinds, decode, plain
 from cloud_toa.packet import Packet, PacketError
@@ -71,13 +72,20 @@ class Connection(api.Connection, Protocol):
 class _Settings(NamedTuple):
     trust: Trust
     kinds: Kinds
+    chain: bool
 
 
 _prepared: dict[tuple[str, int], _Settings] = {}
 _answers: WeakKeyDictionary[object, Client | None] = WeakKeyDictionary()
 
 
-def prepare(listener: Listener, trust: Iterable[str] | Trust, kinds: Kinds | None = None) -> None:
+def prepare(
+    listener: Listener,
+    trust: Iterable[str] | Trust,
+    kinds: Kinds | None = None,
+    *,
+    chain: bool = False,
+) -> None:
     """Have the kernel keep the SYN of connections to this listener from now on.
 
     Call it after ``bind()`` and, so as to miss none, before ``listen()``. It may be
@@ -88,17 +96,20 @@ def prepare(listener: Listener, trust: Iterable[str] | Trust, kinds: Kinds | Non
         trust: the edges: addresses and CIDRs such as ``["192.0.2.0/24"]``, or
             ``["any"]``.
         kinds: the option kinds to read; without, 254 for both families.
+        chain: where the client that is named is itself in ``trust``, the next option
+            names whom it serves. Not with ``["any"]``.
 
     Raises:
-        ToaError: the trust list is refused (`TrustError`), or the socket is not
-            bound. Nothing was changed.
+        ToaError: the trust list is refused (`TrustError`), a chain where everyone is
+            trusted, or the socket is not bound. Nothing was changed.
         OSError: not a TCP socket (ENOPROTOOPT, EOPNOTSUPP).
 
     Source: tcp(7), ``TCP_SAVE_SYN``.
     """
-    settings = _Settings(
-        trust if isinstance(trust, Trust) else Trust.parse(trust), kinds or Kinds()
+    asked = OriginSettings(
+        trust if isinstance(trust, Trust) else Trust.parse(trust), kinds or Kinds(), chain=chain
     )
+    settings = _Settings(asked.trust, asked.kinds, asked.chain)
     address = _address(listener)
     if address is None:
         raise ToaError("the listener has no address and port yet: call bind() before prepare()")
@@ -136,18 +147,18 @@ def client_of(conn: Connection, owner: object | None = None) -> Client | None:
     owner = conn if owner is None else owner
     if owner in _answers:
         return _answers[owner]
-    trust, kinds = _settings(conn)
+    settings = _settings(conn)
     # Whatever can go wrong does so before the kernel gives its only answer.
     _answers[owner] = None
     try:
-        _answers[owner] = read(_saved(conn), trust, kinds)
+        _answers[owner] = read(_saved(conn), *settings)
     except OSError:
         del _answers[owner]
         raise
     return _answers[owner]
 
 
-def read(syn: bytes, trust: Trust, kinds: Kinds) -> Client | None:
+def read(syn: bytes, trust: Trust, kinds: Kinds, chain: bool = False) -> Client | None:
     """The client in a SYN's headers (IP and TCP, network byte order), if it is trusted.
 
     Never raises, whatever the bytes.
@@ -159,7 +170,12 @@ def read(syn: bytes, trust: Trust, kinds: Kinds) -> Client | None:
     source, _ = packet.source
     if source not in trust:
         return None
-    return decode(packet.options, kinds, loopback=plain(source).is_loopback).client
+    return decode(
+        packet.options,
+        kinds,
+        loopback=plain(source).is_loopback,
+        is_edge=trust.__contains__ if chain else None,
+    ).client
 
 
 def _saved(conn: Connection) -> bytes:
