@@ -117,13 +117,11 @@ def _either(
         if each.state is State.MISSING and not (profile.haproxy and each.name == "cgroup2")
     ]
     by_queue = _queue(needed=bool(lacks))
-    if not lacks:
-        return found, [], by_queue
-    if any(each.state is State.MISSING for each in by_queue):
+    # A table of connections that is too small for a busy edge keeps no edge from its work.
+    if any(each.state is State.MISSING and each.name != conntrack.NAME for each in by_queue):
         return found, [], _queue(needed=refused)
-    return [
-        replace(each, state=State.NOT_NEEDED) if each in lacks else each for each in found
-    ], lacks, by_queue  # fmt: skip
+    mended = [replace(each, state=State.NOT_NEEDED) if each in lacks else each for each in found]
+    return mended, lacks, by_queue
 
 
 def _balancers(profile: Profile) -> list[Finding]:

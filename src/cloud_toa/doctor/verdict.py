@@ -28,13 +28,12 @@ def verdict(
         ebpf_lacks: those for which the queue datapath takes eBPF's place.
     """
     things = _things([found for found in findings if found.state is State.MISSING])
-    if not things:
-        ready = f"This host is ready {profile.ready}"
-        if ebpf_lacks:
-            ready += f", in queue mode: eBPF lacks {', '.join(_things(ebpf_lacks))}"
-        return Verdict(True, f"{ready}.")
-    count = "1 thing is" if len(things) == 1 else f"{len(things)} things are"
-    return Verdict(False, f"{count} missing {profile.lacking}: {', '.join(things)}.")
+    mode = " in queue mode" if ebpf_lacks else ""
+    if things:
+        count = "1 thing is" if len(things) == 1 else f"{len(things)} things are"
+        return Verdict(False, f"{count} missing {profile.lacking}{mode}: {', '.join(things)}.")
+    why = f", as eBPF lacks {', '.join(_things(ebpf_lacks))}" if ebpf_lacks else ""
+    return Verdict(True, f"This host is ready {profile.ready}{mode}{why}.")
 
 
 def _things(lacks: Sequence[Finding]) -> list[str]:
