@@ -63,7 +63,7 @@ def test_a_master_s_own_file_is_read(folder: Path) -> None:
     with running(folder, command) as one:
         assert (one.file, one.trouble, one.user) == (str(file), "", "www-data")
         (clients, capability) = findings([one])
-        assert f"{file}:3 passes requests" in clients.detail
+        assert f"{file}:3 names the wrong client" in clients.detail
         assert capability.name == "nginx CAP_NET_RAW"
 
 

@@ -29,7 +29,7 @@ EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT"}
 QUEUE = {"libnetfilter_queue.so.1", "nft", "ip", "NFQUEUE", "conntrack"}
 EDGE_ONLY = {"haproxy", "nginx"} | QUEUE
 # Of an nginx that another test may run just now.
-NGINX = {"nginx clients", "nginx CAP_NET_RAW"}
+NGINX = {"nginx connection per client", "nginx CAP_NET_RAW"}
 NO_BPFFS = "while umount -l /sys/fs/bpf 2>/dev/null; do :; done"
 UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 KEYS = {"name", "state", "detail", "remedy_debian", "remedy_rhel"}

@@ -109,8 +109,7 @@ def test_connections_that_are_kept_name_the_wrong_client_and_doctor_says_so(
     assert clients.state is (State.MISSING if kept else State.OK)
     if kept:
         assert f"{command[-1]}:" in clients.detail
-        assert "keeps" in clients.detail
-        assert "upstream origins" in clients.detail
+        assert "upstream origins keeps connections" in clients.detail
         assert "keepalive" in str(clients.remedy_debian)
 
 

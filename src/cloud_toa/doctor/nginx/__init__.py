@@ -12,7 +12,7 @@ from cloud_toa.doctor.nginx.masters import Nginx, found
 
 __all__ = ["findings", "found"]
 
-CLIENTS = "nginx clients"
+CLIENTS = "nginx connection per client"
 CAP_NET_RAW = "nginx CAP_NET_RAW"
 _NET_RAW = 1 << 13  # linux/capability.h
 
@@ -29,20 +29,19 @@ def _clients(all_of_them: Sequence[Nginx], naming: Sequence[Nginx]) -> list[Find
     ]
     if wrong:
         says = [
-            f"{each.where} passes requests of many clients on by connections that upstream "
-            f"{each.upstream} keeps"
+            f"{each.where} names the wrong client: upstream {each.upstream} keeps connections, "
+            "which then serve others' requests"
             for _, each in wrong
         ]
         remedy = remedies.kept(
             sorted({each.upstream for _, each in wrong}),
             by_default=all(nginx.version >= judgement.KEEPS_BY_DEFAULT for nginx, _ in wrong),
         )
-        detail = f"names the wrong client: {'; '.join(dict.fromkeys(says))}"
-        return [absent(CLIENTS, detail, remedy)]
+        return [absent(CLIENTS, "; ".join(dict.fromkeys(says)), remedy)]
     if troubles := [nginx.trouble for nginx in all_of_them if nginx.trouble]:
         return [Finding(CLIENTS, State.NOT_NEEDED, f"not read: {'; '.join(troubles)}")]
     files = ", ".join(dict.fromkeys(nginx.file for nginx in naming))
-    return [there(CLIENTS, f"each has connections of its own, by {files}")] if naming else []
+    return [there(CLIENTS, f"as {files} says")] if naming else []
 
 
 def _capability(naming: Sequence[Nginx]) -> list[Finding]:
