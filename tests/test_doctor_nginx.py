@@ -5,6 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import text
 
 from cloud_toa.doctor.nginx.judgement import Shared, shared, transparent, user, version
 from cloud_toa.doctor.nginx.text import Directive, parse
@@ -50,6 +53,12 @@ def test_words_and_blocks(text: str, expected: list[object]) -> None:
 
 def test_a_text_that_is_no_dump_has_nothing() -> None:
     assert parse("nginx: [emerg] open() failed") == ()
+
+
+@given(text(st.sampled_from("a;{}\"'\\ \n#$[]-=") | st.characters()))
+def test_any_text_is_read_to_its_end(written: str) -> None:
+    main = parse(dump(f"{written}\ninclude more/*.conf;", a=written))
+    assert shared(main, NEW) == []
 
 
 def test_files_are_included_in_their_context_only() -> None:

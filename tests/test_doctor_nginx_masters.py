@@ -79,6 +79,28 @@ def test_what_another_user_s_nginx_reads_is_read_as_that_user(folder: Path) -> N
         assert f"not read: {again.trouble}" == findings([again])[0].detail
 
 
+def test_who_only_looks_like_nginx_is_asked_without_what_is_ours(folder: Path) -> None:
+    """A shell by that title, of another user: neither as root, nor with root's environment."""
+    asked, about = folder / "asked", folder / "about"
+    asked.write_text(
+        f"#!/bin/sh\n{{ id -u; id -G; /usr/bin/env; }} >{about}\n"
+        f"echo '# configuration file /n:'; yes 'a {{' | head -n 5000\n"
+    )
+    asked.chmod(0o755)
+    title = f"nginx: master process nginx -c {asked}"
+    script = f'exec -a "{title}" {Path("/bin/sh").resolve()} -s'
+    command = [*UNPRIVILEGED, "bash", "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        cmdline = Path(f"/proc/{process.pid}/cmdline")
+        wait_until(lambda: cmdline.read_bytes().startswith(title.encode()))
+        (one,) = [each for each in found() if each.process.pid == process.pid]
+        process.kill()
+    assert "hundreds deep" in one.trouble
+    uid, groups, *environment = about.read_text().split()
+    assert (uid, groups) == (str(NOBODY), str(NOBODY))
+    assert {line.split("=")[0] for line in environment} <= {"PWD", "_", "OLDPWD"}
+
+
 def test_a_binary_that_is_not_among_our_files_is_not_run(folder: Path) -> None:
     file = configured(folder, "daemon off;")
     copy = folder / "copy"

@@ -68,7 +68,7 @@ def found() -> list[Nginx]:
 def _masters() -> Iterator[tuple[int, str]]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            title = (folder / "cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+            title = (folder / "cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
         except OSError:  # it has ended
             continue
         if said := _TITLE.match(title):
@@ -114,7 +114,10 @@ def _read(process: Process, program: str, options: Mapping[str, str]) -> Nginx:
         done = _run(process, program, *chain.from_iterable(options.items()), "-T")
     except (OSError, subprocess.TimeoutExpired) as error:
         return _unread(process, f"{program} -T: {error}")
-    main = parse(done.stdout) + directives(options.get("-g", ""))
+    try:
+        main = parse(done.stdout) + directives(options.get("-g", ""))
+    except RecursionError:
+        return _unread(process, f"{program} -T: blocks in blocks, hundreds deep")
     defaults = dict(_BUILT.findall(built))
     pid_file = next((each.words[1] for each in main if each.name == "pid"), None)
     _forget(Path(pid_file or defaults.get("pid-path", "/nonexistent")), start)

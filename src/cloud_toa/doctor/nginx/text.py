@@ -56,6 +56,9 @@ def parse(dump: str) -> Blocks:
     """The main context of what ``nginx -T`` has printed.
 
     nginx prints only what it takes. What has no end all the same ends where the text does.
+
+    Raises:
+        RecursionError: blocks in blocks, hundreds deep.
     """
     pieces = _FILE.split(dump)[1:]
     # A file that is included twice is printed once.
