@@ -42,13 +42,24 @@ def configured(folder: Path, more: str = "") -> Path:
     return file
 
 
+def wait_for_master(process: "subprocess.Popen[bytes]") -> None:
+    """Until it has its title, which it takes some time after it listens."""
+    title = Path(f"/proc/{process.pid}/cmdline")
+    wait_until(lambda: title.read_bytes().startswith(b"nginx: master process ") or ended(process))
+    assert not ended(process)
+
+
+def ended(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is not None
+
+
 @contextmanager
 def running(folder: Path, command: Sequence[str]) -> Iterator[Nginx]:
     """Start it; what is found of it, once it serves."""
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: (folder / "served").exists() or process.poll() is not None)
-        assert process.poll() is None
+        wait_for_master(process)
+        assert (folder / "served").exists()
         (one,) = [each for each in found() if each.process.pid == process.pid]
         yield one
     finally:

@@ -16,6 +16,7 @@ from cloud_toa.doctor.nginx.judgement import version as nginx_version
 from tests.netns.traffic import wait_until
 from tests.recipes.page import page
 from tests.recipes.web import PORT, ask, own, start_origin, visit
+from tests.test_doctor_nginx_masters import wait_for_master
 
 PAGE = page("nginx")
 ONE_FAMILY = "/etc/nginx/nginx.conf"
@@ -50,6 +51,7 @@ def write(lab: Lab, *parts: str, user: str = "user www-data;") -> list[str]:
 
 def doctor(process: "subprocess.Popen[bytes]") -> list[Finding]:
     """What doctor says of this nginx, and of no other that may run here."""
+    wait_for_master(process)
     return nginx.findings([each for each in nginx.found() if each.process.pid == process.pid])
 
 
