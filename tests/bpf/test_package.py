@@ -122,7 +122,7 @@ def test_from_installing_to_removing(
     version = package.name.split("_")[1]
     assert machine.run("cloud-toa", "--version") == f"cloud-toa {version}\n"
     found = json.loads(machine.run("cloud-toa", "doctor", "origin", "--json"))
-    states = {finding["name"]: finding["state"] for finding in found}
+    states = {finding["name"]: finding["state"] for finding in found["findings"]}
     assert states["hook sockops"] == "ok"
     # Nothing is started by itself, and the units call what is installed.
     assert not list((machine.changes / "etc/systemd").rglob("cloud-toa*"))
@@ -187,6 +187,6 @@ def test_it_says_what_it_needs() -> None:
     needed = set(re.findall(r"[a-z][\w.-]+", shown["Depends"]))
     # These two are for the compiled parts of what is in the package.
     assert needed - {"libc6", "libgcc-s1"} == {"python3", "libbpf1"}
-    assert shown["Recommends"] == "iproute2, libnetfilter-queue1, nftables"
+    assert shown["Recommends"] == "haproxy (>= 2.6), iproute2, libnetfilter-queue1, nftables"
     # The programs have its byte order.
     assert shown["Architecture"] == command("dpkg", "--print-architecture").strip()

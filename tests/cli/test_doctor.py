@@ -15,6 +15,7 @@ import pytest
 from cloud_toa.bpf import cgroup, edge, origin
 from cloud_toa.config import OriginSettings
 from cloud_toa.doctor import module
+from cloud_toa.isolation import Namespace
 from cloud_toa.trust import Trust
 
 DOCTOR = (sys.executable, "-m", "cloud_toa", "doctor")
@@ -25,7 +26,10 @@ ORIGIN_HOOKS = {"hook sockops", "hook cgroup/getsockopt"} | {
     f"hook cgroup/getpeername{family}" for family in (4, 6)
 }
 EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT"}
-EDGE_ONLY = {"haproxy", "nginx", "libnetfilter_queue.so.1", "nft", "ip", "NFQUEUE"} | {"conntrack"}
+QUEUE = {"libnetfilter_queue.so.1", "nft", "ip", "NFQUEUE", "conntrack"}
+EDGE_ONLY = {"haproxy", "nginx"} | QUEUE
+# Of an nginx that another test may run just now.
+NGINX = {"nginx connection per client", "nginx CAP_NET_RAW"}
 NO_BPFFS = "while umount -l /sys/fs/bpf 2>/dev/null; do :; done"
 UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 KEYS = {"name", "state", "detail", "remedy_debian", "remedy_rhel"}
@@ -34,6 +38,7 @@ KEYS = {"name", "state", "detail", "remedy_debian", "remedy_rhel"}
 @dataclass
 class Said:
     code: int
+    verdict: str
     findings: dict[str, dict[str, str | None]]
 
     def states(self, *names: str) -> set[str | None]:
@@ -59,11 +64,15 @@ def doctor(
         command = ("unshare", "--mount", "sh", "-ec", f'{without}; exec "$@"', "sh", *command)
     done = run(*command, path=path)
     assert done.stderr == ""
-    listed = json.loads(done.stdout)
+    report = json.loads(done.stdout)
+    assert set(report) == {"purpose", "ready", "verdict", "findings"}
+    assert report["purpose"] == " ".join(role)
+    assert report["ready"] is (done.returncode == 0)
+    listed = [found for found in report["findings"] if found["name"] not in NGINX]
     assert all(set(found) == KEYS for found in listed)
     findings = {found["name"]: found for found in listed}
     assert len(findings) == len(listed), "a prerequisite is named once"
-    return Said(done.returncode, findings)
+    return Said(done.returncode, report["verdict"], findings)
 
 
 def emptied(library: str, empty: Path) -> str:
@@ -90,15 +99,29 @@ def refused(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("role", "expected"),
+    ("role", "ready", "expected"),
     [
-        ((), EDGE_HOOKS | ORIGIN_HOOKS | EBPF | EDGE_ONLY | {"toa.ko"}),
-        (("edge",), EDGE_HOOKS | EBPF | EDGE_ONLY),
-        (("origin",), ORIGIN_HOOKS | EBPF | {"toa.ko"}),
+        (
+            (),
+            "to be an edge and an origin",
+            EDGE_HOOKS | ORIGIN_HOOKS | EBPF | EDGE_ONLY | {"toa.ko"},
+        ),
+        (("edge",), "to be an edge", EDGE_HOOKS | EBPF | EDGE_ONLY),
+        (("origin",), "to be an origin", ORIGIN_HOOKS | EBPF | {"toa.ko"}),
+        (("run",), "for `cloud-toa run`", EDGE_HOOKS | EBPF | EDGE_ONLY),
+        (("edge", "run"), "for `cloud-toa edge run`", EDGE_HOOKS | EBPF | QUEUE | {"haproxy"}),
+        (
+            ("node",),
+            "for `cloud-toa node`",
+            EDGE_HOOKS | EBPF | QUEUE | {"haproxy", "Python packages"},
+        ),
     ],
 )
-def test_all_is_well_here_for_each_role(role: tuple[str, ...], expected: set[str]) -> None:
+def test_all_is_well_here_for_each_role(
+    role: tuple[str, ...], ready: str, expected: set[str]
+) -> None:
     said = doctor(*role)
+    assert said.verdict == f"This host is ready {ready}."
     assert set(said.findings) == expected
     assert (said.code, said.missing()) == (0, set())
     hooks = {name for name in expected if name.startswith("hook ")}
@@ -119,8 +142,9 @@ def test_nothing_stays_behind() -> None:
 
 def test_text_has_one_line_for_each_and_no_remedy_while_all_is_well() -> None:
     done = run(*DOCTOR, "origin")
-    lines = done.stdout.splitlines()
+    *lines, empty, verdict = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
+    assert (empty, verdict) == ("", "This host is ready to be an origin.")
     assert len(lines) == len(ORIGIN_HOOKS | EBPF | {"toa.ko"})
     assert all(re.match(r"(ok        |not needed)  \S", line) for line in lines)
 
@@ -128,6 +152,7 @@ def test_text_has_one_line_for_each_and_no_remedy_while_all_is_well() -> None:
 def test_no_bpffs() -> None:
     said = doctor(without=NO_BPFFS)
     assert (said.code, said.missing()) == (1, {"bpffs"})
+    assert said.verdict == "1 thing is missing for an edge and an origin: bpffs."
     assert said.findings["bpffs"]["remedy_debian"] == "mount -t bpf bpf /sys/fs/bpf"
 
 
@@ -148,6 +173,8 @@ def test_no_libbpf(tmp_path: Path) -> None:
     said = doctor(without=emptied("libbpf.so.1", tmp_path / "empty"))
     assert (said.code, said.missing()) == (1, EDGE_HOOKS | ORIGIN_HOOKS | {"libbpf.so.1"})
     assert said.findings["hook sockops"]["detail"] == "not tried: libbpf.so.1 is missing"
+    # One command mends all of them.
+    assert said.verdict == "1 thing is missing for an edge and an origin: libbpf.so.1."
     assert said.findings["libbpf.so.1"]["remedy_rhel"] == "dnf install libbpf"
 
 
@@ -162,6 +189,8 @@ def test_a_hook_that_the_kernel_refuses(refused: str, tmp_path: Path) -> None:
     assert "edge_sockops (invalid func unknown#999): Linux 5.10" in detail
     assert "libnetfilter_queue.so.1" in said.missing()
     assert "toa.ko" not in said.missing()
+    assert "things are missing for an edge and an origin: libnetfilter_queue.so.1" in said.verdict
+    assert said.verdict.endswith("the kernel's hook sockops.")
     assert "apt-get install" in str(said.findings["libnetfilter_queue.so.1"]["remedy_debian"])
 
 
@@ -184,6 +213,7 @@ def test_an_unprivileged_user_is_told_what_can_be_told() -> None:
     assert said.findings["hook sockops"]["detail"] == "not tried: run with sudo to try"
     assert said.findings["NFQUEUE"]["detail"] == "not tried: needs root, nft and ip"
     assert "sudo" in str(said.findings["capabilities"]["remedy_debian"])
+    assert said.verdict == "1 thing is missing for an edge and an origin: capabilities."
 
 
 @pytest.mark.parametrize(
@@ -199,6 +229,8 @@ def test_root_of_a_user_namespace() -> None:
     said = doctor("origin", before=("unshare", "--user", "--map-root-user"))
     assert (said.code, said.missing()) == (1, ORIGIN_HOOKS | {"capabilities"})
     assert "user namespace" in str(said.findings["capabilities"]["detail"])
+    assert said.findings["hook sockops"]["detail"] == "not tried: see capabilities"
+    assert said.verdict == "1 thing is missing for an origin: capabilities."
 
 
 def test_without_programs_nothing_more_is_missing_while_ebpf_works(tmp_path: Path) -> None:
@@ -214,6 +246,59 @@ def test_without_programs_and_without_a_hook_the_queue_datapath_lacks_them(
     said = doctor("edge", before=bare, without=refused)
     assert {"nft", "ip", "NFQUEUE"} < said.missing()
     assert said.states("haproxy", "nginx") == {"not needed"}
+
+
+@pytest.mark.parametrize("role", [("edge", "run"), ("node",)])
+def test_where_haproxy_is_started_it_must_be_there(role: tuple[str, ...], tmp_path: Path) -> None:
+    said = doctor(*role, path=str(tmp_path))
+    assert (said.code, said.missing()) == (1, {"haproxy"})
+    assert said.verdict == f"1 thing is missing for `cloud-toa {' '.join(role)}`: haproxy."
+    assert said.findings["haproxy"]["remedy_debian"] == "apt-get install haproxy"
+    old = tmp_path / "haproxy"
+    old.write_text("#!/bin/sh\necho HAProxy version 2.4.22-0ubuntu0.22.04.3\n")
+    old.chmod(0o755)
+    found = doctor(*role, path=str(tmp_path)).findings["haproxy"]
+    assert (found["state"], found["detail"]) == (
+        "missing",
+        "2.4.22-0ubuntu0.22.04.3: 2.6 or later is needed",
+    )
+
+
+@pytest.mark.parametrize("role", [("run",), ("edge", "run")])
+def test_where_the_queue_serves_ebpf_is_not_missing(role: tuple[str, ...], refused: str) -> None:
+    for lack, name in ((refused, "the kernel's hook sockops"), (NO_BPFFS, "bpffs")):
+        said = doctor(*role, without=lack)
+        # This host's table of connections may be too small for a busy edge.
+        assert said.missing() <= {"conntrack"}
+        assert "in queue mode" in said.verdict
+        if not said.missing():
+            assert said.verdict.endswith(f"in queue mode, as eBPF lacks {name}.")
+
+
+def test_where_neither_serves_ebpf_is_what_is_missing(tmp_path: Path) -> None:
+    said = doctor("run", without=NO_BPFFS, before=("env", f"PATH={tmp_path}"))
+    assert (said.code, said.missing()) == (1, {"bpffs"})
+    assert said.verdict == "1 thing is missing for `cloud-toa run`: bpffs."
+
+
+def test_haproxy_s_cgroup_needs_cgroup2_in_queue_mode_as_well() -> None:
+    gone = "awk '$3 == \"cgroup2\" { print $2 }' /proc/self/mounts | xargs umount -l"
+    assert "cgroup2" in doctor("edge", "run", without=gone).missing()
+    assert "cgroup2" not in doctor("run", without=gone).missing()
+
+
+def test_what_ip_netns_exec_hides_is_named_with_the_way_around(tmp_path: Path) -> None:
+    """The remedies, as they stand, find all there."""
+    network = Namespace("hidden")
+    try:
+        said = doctor("edge", before=("ip", "netns", "exec", network.name))
+        assert (said.code, said.missing()) == (1, {"cgroup2", "bpffs"})
+        assert said.verdict == "2 things are missing for an edge: cgroup2, bpffs."
+        (remedy,) = {said.findings[name]["remedy_debian"] for name in said.missing()}
+        assert remedy == "nsenter --net=/run/netns/hidden cloud-toa doctor"
+        assert doctor("edge", before=tuple(str(remedy).split()[:2])).code == 0
+    finally:
+        network.remove()
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")

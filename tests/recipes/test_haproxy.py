@@ -3,20 +3,24 @@
 
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from cloud_toa.bpf import edge, origin
-from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
+from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
+from cloud_toa.option import Client
 from tests.netns.traffic import wait_until
 from tests.recipes.page import page
-from tests.recipes.web import PORT, start_origin, visit
+from tests.recipes.web import PORT, ask, own, start_origin, visit
 
 PAGE = page("haproxy")
 ONE_FAMILY = "/etc/haproxy/haproxy.cfg"
 BOTH = f"{ONE_FAMILY}, clients of both families"
 BOTH_V6 = f"{BOTH}, IPv6 origin"
+CDN = f"{ONE_FAMILY}, behind a CDN"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]
 
 
@@ -64,6 +68,69 @@ def test_the_server_sees_the_client(
         assert seen == client
         assert clients() == number
         assert received("found") >= number
+
+
+@pytest.mark.parametrize("reuse", ["never", "safe", "aggressive", "always"])
+def test_mode_http_never_shares_a_client_s_connection(
+    lab: Lab, balancers: Path, servers: Path, reuse: str
+) -> None:
+    """Clients with kept connections, by turns; the origin keeps its connections as well."""
+    log = start_origin(lab, servers)
+    PAGE.attach("haproxy.service", balancers)
+    start_haproxy(lab, balancers, _http(PAGE.block(BOTH), reuse))
+    turns = 4
+    with ExitStack() as open_ones:
+        socks = [
+            open_ones.enter_context(lab.connect((client, 0), (EDGE[version], PORT)))
+            for version, client in (
+                (4, "203.0.113.7"),
+                (4, "203.0.113.7"),
+                (4, "203.0.113.8"),
+                (6, "2001:db8:1::7"),
+            )
+        ]
+        for _ in range(turns):
+            for sock in socks:
+                assert ask(sock, log) == own(sock)
+    # Some connection was used again, or this would say nothing.
+    assert len(socks) <= clients() < turns * len(socks)
+
+
+def _http(block: str, reuse: str) -> str:
+    return block.replace("mode tcp", f"mode http\n  http-reuse {reuse}")
+
+
+CDN_4, CDN_6, OTHER = "203.0.113.7", "2001:db8:1::7", "203.0.113.100"
+
+
+@pytest.mark.parametrize("reuse", ["safe", "always"])
+def test_behind_a_cdn_the_server_sees_the_visitor_whom_it_names(
+    lab: Lab, balancers: Path, servers: Path, reuse: str
+) -> None:
+    log = start_origin(lab, servers)
+    PAGE.attach("haproxy.service", balancers)
+    block = PAGE.block(CDN).replace("mode http", f"mode http\n  http-reuse {reuse}")
+    start_haproxy(lab, balancers, block)
+    for source, asked in {
+        CDN_4: {
+            "198.51.100.1": "198.51.100.1",
+            # The visitor has sent a header of its own, to which the CDN has added.
+            "192.0.2.66, 198.51.100.2": "198.51.100.2",
+            "2001:db8:77::1": "2001:db8:77::1",
+            "nonsense": CDN_4,
+            "198.51.100.3": "198.51.100.3",
+            "": CDN_4,
+        },
+        CDN_6: {"198.51.100.4": "198.51.100.4", "2001:db8:77::2": "2001:db8:77::2", "": CDN_6},
+        # Whoever is not the CDN names nobody.
+        OTHER: {"198.51.100.5": OTHER, "2001:db8:77::3": OTHER, "": OTHER},
+    }.items():
+        # All by one connection, which is kept.
+        with lab.connect((source, 0), (EDGE[ip_address(source).version], PORT)) as sock:
+            for header, expected in asked.items():
+                headers = [f"X-Forwarded-For: {header}"] if header else []
+                seen = ask(sock, log, *headers)
+                assert seen == Client(ip_address(expected), own(sock).port)
 
 
 def test_health_checks_come_from_the_edge(lab: Lab, balancers: Path, servers: Path) -> None:

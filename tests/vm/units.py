@@ -17,7 +17,7 @@ from pathlib import Path
 from cloud_toa.demo.lab import inside
 from cloud_toa.isolation import PRIVATE, Namespace
 from tests.netns.traffic import transparent
-from tests.vm import cluster, edge_run
+from tests.vm import bpffs, cluster, edge_run, nginx
 from tests.vm.systemd import PATIENCE, run, shown, unit
 
 SERVER = ("10.9.0.2", 7000)
@@ -185,6 +185,8 @@ def main(package: Path, newer: Path, toa: Path) -> None:
         upgrade(newer, listener)
     run("systemctl", "stop", "cloud-toa-origin")
     run("cloud-toa", "origin", "status", code=1)
+    bpffs.test()
+    nginx.test()
     module(toa)
     removed()
 

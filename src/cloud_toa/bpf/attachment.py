@@ -31,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from cloud_toa.bpf import cgroup, libbpf
+from cloud_toa.bpf import cgroup, libbpf, mounts
 from cloud_toa.bpf.datapath import Datapath, Hook
 from cloud_toa.bpf.libbpf import Fd
 from cloud_toa.bpf.object import LoadError, Object
@@ -56,7 +56,7 @@ class Attachments(Pinned):
     """A datapath's programs on this host, to attach and to detach.
 
     Raises:
-        ToaError: not root, or bpffs is not mounted.
+        ToaError: not root, or bpffs is out of reach.
     """
 
     def attach(
@@ -75,6 +75,7 @@ class Attachments(Pinned):
             ToaError: the kernel refused, or a cgroup lies inside another that is
                 attached. Nothing is changed then.
         """
+        mounts.require()
         with self._locked(), Object(self.datapath.object) as loading:
             cgroups = tuple(dict.fromkeys(cgroups))
             running = self._remembered()
@@ -101,6 +102,8 @@ class Attachments(Pinned):
 
         A cgroup that no longer exists is forgotten and shows as None.
         """
+        if mounts.bpffs() is None:
+            return []
         with self._locked():
             gone = []
             for attached in self.running():

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from cloud_toa.bpf import cgroup, libbpf
+from cloud_toa.bpf import cgroup, libbpf, mounts
 from cloud_toa.bpf.datapath import Datapath
 from cloud_toa.bpf.libbpf import Fd, ProgramInfo
 from cloud_toa.errors import ToaError
@@ -56,15 +56,14 @@ class Pinned:
     """A datapath's programs on this host.
 
     Raises:
-        ToaError: no CAP_SYS_ADMIN, or bpffs is not mounted.
+        ToaError: no CAP_SYS_ADMIN, or bpffs is out of reach.
     """
 
     def __init__(self, datapath: Datapath) -> None:
         if not _privileged():
             raise ToaError("this needs root with CAP_SYS_ADMIN: run it with sudo")
         self.datapath = datapath
-        bpffs = cgroup.mount_point("bpf", "bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf")
-        self._folder = bpffs / "cloud-toa" / datapath.name
+        self._folder = mounts.of_pins() / "cloud-toa" / datapath.name
 
     def running(self) -> list[Attached]:
         """What is attached now; empty when nothing is."""

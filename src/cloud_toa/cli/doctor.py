@@ -8,31 +8,49 @@ from dataclasses import asdict
 
 from cloud_toa import doctor
 from cloud_toa.cli.report import Subparsers
-from cloud_toa.doctor import Finding, State
+from cloud_toa.doctor import Finding
+from cloud_toa.errors import ToaError
 
-_DATAPATHS = {datapath.name: (datapath,) for datapath in doctor.BOTH}
+_WORDS = [words for words in doctor.PROFILES if words]
 
 
 def add(verbs: Subparsers) -> None:
-    """Add ``doctor [edge|origin]``."""
+    """Add ``doctor [edge|origin|run|edge run|node]``."""
     parser = verbs.add_parser(
         "doctor",
         help="what this host lacks, and the command that mends it",
         description="One line for each prerequisite, and for each that is missing the command "
-        "that mends it. The kernel is tried, not believed: the programs are really loaded, "
-        "attached nowhere, and dropped. Exits with 1 when something is missing.",
+        "that mends it; the last line is the verdict. The kernel is tried, not believed: the "
+        "programs are really loaded, attached nowhere, and dropped. Exits with 1 when something "
+        "is missing.",
     )
     parser.add_argument(
-        "role", nargs="?", choices=tuple(_DATAPATHS), help="of this host alone (default: both)"
+        "purpose",
+        nargs="*",
+        metavar="PURPOSE",
+        help=f"what this host is to be or to run: {', '.join(_WORDS)} "
+        "(default: an edge and an origin)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON list")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    findings = doctor.diagnose(_DATAPATHS.get(arguments.role, doctor.BOTH))
-    print(json.dumps([asdict(found) for found in findings]) if arguments.json else text(findings))
-    return int(any(found.state is State.MISSING for found in findings))
+    words = " ".join(arguments.purpose)
+    if words not in doctor.PROFILES:
+        raise ToaError(f"doctor: invalid choice: {words!r} (choose from {', '.join(_WORDS)})")
+    found = doctor.diagnose(doctor.PROFILES[words])
+    if arguments.json:
+        shown = {
+            "purpose": words,
+            "ready": found.verdict.ready,
+            "verdict": found.verdict.text,
+            "findings": [asdict(each) for each in found.findings],
+        }
+        print(json.dumps(shown))
+    else:
+        print(f"{text(found.findings)}\n\n{found.verdict.text}")
+    return int(not found.verdict.ready)
 
 
 def text(findings: Iterable[Finding]) -> str:

@@ -4,7 +4,7 @@
 import argparse
 import json
 
-from cloud_toa.bpf import cgroup, edge
+from cloud_toa.bpf import cgroup, edge, mounts
 from cloud_toa.cli import edge_run, edge_test, edge_top, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import EdgeSettings, NoPort, Where
@@ -97,6 +97,7 @@ def _attach(arguments: argparse.Namespace) -> int:
         arguments.control,
         no_port=NoPort.parse(arguments.no_port),
     )
+    mounts.require()
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]
     report.outcome("edge", edge.attach(cgroups, settings), cgroups)
     report.unit_hint(arguments.cgroup)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from cloud_toa import doctor, foreign_modules, kmod
-from cloud_toa.bpf import cgroup, origin
+from cloud_toa.bpf import cgroup, mounts, origin
 from cloud_toa.cli import origin_echo, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import OriginSettings
@@ -89,14 +89,14 @@ def _attach(arguments: argparse.Namespace) -> int:
         arguments.save_syn,
         arguments.chain,
     )
-    named = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or [])]
     if _by_module(arguments.datapath):
-        if named:
+        if arguments.cgroup:
             raise ToaError("the module serves the whole host: leave --cgroup out")
         changed = kmod.attach(settings)
         print(f"origin: {'toa.ko has these settings' if changed else 'toa.ko: nothing changed'}")
         return 0
-    cgroups = named or [cgroup.resolve("/")]
+    mounts.require()
+    cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup or ["/"])]
     report.outcome("origin", origin.attach(cgroups, settings), cgroups)
     report.unit_hint(arguments.cgroup or [])
     for other in foreign_modules.find(ours=kmod.ours()):

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from cloud_toa import packages
 from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, State, absent, there
 
+OLDEST_HAPROXY = (2, 6)
 HAPROXY_CONFIG = Path("/etc/haproxy/haproxy.cfg")
 _ANY = "any load balancer with a transparent source serves"
 _SECTIONS = frozenset(
@@ -27,6 +29,19 @@ def haproxy(config: Path = HAPROXY_CONFIG) -> Finding:
     if refused := haproxy_refuses(text):
         detail = f"{version} will not start: {config} has usesrc, and `{refused}` in global"
         return absent("haproxy", detail, remedies.haproxy_line(config, refused))
+    return there("haproxy", version)
+
+
+def haproxy_inside() -> Finding:
+    """HAProxy where our own process starts it, with a configuration of its own."""
+    if (said := _output("haproxy", "-v")) is None:
+        return absent("haproxy", "not in PATH", remedies.package(packages.HAPROXY))
+    version = haproxy_version(said)
+    number = re.match(r"(\d+)\.(\d+)", version)
+    if number is None or tuple(map(int, number.groups())) < OLDEST_HAPROXY:
+        wanted = ".".join(map(str, OLDEST_HAPROXY))
+        detail = f"{version}: {wanted} or later is needed"
+        return absent("haproxy", detail, remedies.package(packages.HAPROXY))
     return there("haproxy", version)
 
 

@@ -12,6 +12,8 @@ from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, absent, there
 from cloud_toa.nfqueue.rules import TIME_WAIT
 
+NAME = "conntrack"
+
 RATE = 10_000
 """Connections/s that the table should hold; a busy load balancer's."""
 
@@ -30,13 +32,13 @@ def finding(maximum: int | None, count: int, time_wait: int, *, needed: bool) ->
     """
     if maximum is None:
         load = remedies.both(f"modprobe nf_conntrack && {enlarge(time_wait)}")
-        return absent("conntrack", "not loaded", load, needed=needed)
+        return absent(NAME, "not loaded", load, needed=needed)
     lingering = time_wait + TIME_WAIT
     holds = f"{count} of {maximum} entries, {maximum // lingering} connections/s"
     if maximum < RATE * lingering:
         detail = f"{holds}: {RATE} need {RATE * lingering}"
-        return absent("conntrack", detail, remedies.both(enlarge(time_wait)), needed=needed)
-    return there("conntrack", holds)
+        return absent(NAME, detail, remedies.both(enlarge(time_wait)), needed=needed)
+    return there(NAME, holds)
 
 
 def enlarge(time_wait: int = DEFAULT_TIME_WAIT) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cloud_toa.bpf import cgroup, libbpf
+from cloud_toa.bpf import cgroup, libbpf, mounts
 from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, Remedy, absent, advice, there
 from cloud_toa.errors import ToaError
@@ -45,6 +45,11 @@ class Privileges:
         """
         return self.uid == 0 and bool(self.effective & _CAP_SYS_ADMIN) and self.first_namespace
 
+    @property
+    def remedy(self) -> Remedy:
+        """How to run it where they do not."""
+        return remedies.SUDO if self.uid != 0 else remedies.CONTAINER
+
 
 def version(release: str) -> tuple[int, int]:
     """The version in ``uname -r``; (0, 0) when there is none."""
@@ -67,16 +72,23 @@ def cgroup2() -> Finding:
         return there("cgroup2", str(cgroup.root()))
     except ToaError:
         beside = Path("/sys/fs/cgroup").is_dir() and any(Path("/sys/fs/cgroup").iterdir())
-        remedy = remedies.CGROUP2_BESIDE_V1 if beside else remedies.CGROUP2
-        return absent("cgroup2", "not mounted", remedy)
+        return _not_mounted("cgroup2", remedies.CGROUP2_BESIDE_V1 if beside else remedies.CGROUP2)
 
 
 def bpffs() -> Finding:
     """Where the kernel keeps attached programs without a process of ours."""
-    try:
-        return there("bpffs", str(cgroup.mount_point("bpf", "not mounted")))
-    except ToaError as error:
-        return absent("bpffs", str(error), remedies.BPFFS)
+    if place := mounts.bpffs():
+        return there("bpffs", str(place))
+    if mounts.for_the_host():
+        return there("bpffs", f"not mounted yet: whoever attaches mounts it on {mounts.BPFFS}")
+    return _not_mounted("bpffs", remedies.BPFFS)
+
+
+def _not_mounted(name: str, remedy: Remedy) -> Finding:
+    if network := mounts.exec_network():
+        why = "out of reach, as 'ip netns exec' puts a /sys of its own in place"
+        return absent(name, why, remedies.both(f"{mounts.nsenter(network)} cloud-toa doctor"))
+    return absent(name, "not mounted", remedy)
 
 
 def capabilities(own: Privileges) -> Finding:
@@ -84,14 +96,12 @@ def capabilities(own: Privileges) -> Finding:
     if own.suffice:
         return there("capabilities", "root with CAP_SYS_ADMIN")
     if own.uid != 0:
-        return absent("capabilities", f"user {own.uid} is not root", remedies.SUDO)
-    if own.first_namespace:
-        return absent(
-            "capabilities", "root without CAP_SYS_ADMIN, as in a container", remedies.CONTAINER
-        )
-    return absent(
-        "capabilities", "root of a user namespace only, as in a container", remedies.CONTAINER
-    )
+        detail = f"user {own.uid} is not root"
+    elif own.first_namespace:
+        detail = "root without CAP_SYS_ADMIN, as in a container"
+    else:
+        detail = "root of a user namespace only, as in a container"
+    return absent("capabilities", detail, own.remedy)
 
 
 def libbpf_1(remedy: Remedy) -> Finding:

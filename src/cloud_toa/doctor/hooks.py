@@ -18,6 +18,9 @@ from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, Remedy, absent, there
 from cloud_toa.errors import ToaError
 
+PREFIX = "hook "
+"""Of a finding's name; the hook's own follows."""
+
 
 class Verdict(Enum):
     """What became of one program."""
@@ -82,17 +85,29 @@ def reason(log: str) -> str:
     return failed[1].strip() if failed else ""
 
 
-def findings(trials: Sequence[Trial], newer_kernel: Remedy, libbpf_1: Remedy) -> list[Finding]:
+def findings(
+    trials: Sequence[Trial],
+    newer_kernel: Remedy,
+    libbpf_1: Remedy,
+    privilege: Remedy = remedies.SUDO,
+) -> list[Finding]:
     """One line for each hook, also when sender and receiver share it."""
     by_hook: dict[str, list[Trial]] = {}
     for trial in trials:
         by_hook.setdefault(trial.hook.name, []).append(trial)
     return [
-        _finding(f"hook {name}", tried, newer_kernel, libbpf_1) for name, tried in by_hook.items()
+        _finding(f"{PREFIX}{name}", tried, newer_kernel, libbpf_1, privilege)
+        for name, tried in by_hook.items()
     ]
 
 
-def _finding(name: str, trials: Sequence[Trial], newer_kernel: Remedy, libbpf_1: Remedy) -> Finding:
+def _finding(
+    name: str,
+    trials: Sequence[Trial],
+    newer_kernel: Remedy,
+    libbpf_1: Remedy,
+    privilege: Remedy,
+) -> Finding:
     worst = next((trial for trial in trials if trial.verdict is not Verdict.LOADED), trials[0])
     match worst.verdict:
         case Verdict.LOADED:
@@ -106,6 +121,7 @@ def _finding(name: str, trials: Sequence[Trial], newer_kernel: Remedy, libbpf_1:
                 newer_kernel,
             )
         case Verdict.NOT_ALLOWED:
-            return absent(name, "not tried: run with sudo to try", remedies.SUDO)
+            how = "run with sudo to try" if privilege is remedies.SUDO else "see capabilities"
+            return absent(name, f"not tried: {how}", privilege)
         case Verdict.NO_LIBBPF:
             return absent(name, "not tried: libbpf.so.1 is missing", libbpf_1)

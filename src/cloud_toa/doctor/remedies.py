@@ -8,7 +8,7 @@ and RHEL 9; the ones before have libbpf.so.0, which does not serve.
 import platform
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cloud_toa.doctor.finding import Remedy
@@ -75,6 +75,28 @@ def haproxy_line(config: Path, line: str) -> Remedy:
     return both(f"{edit} && systemctl restart haproxy")
 
 
+def kept(upstreams: Sequence[str], *, by_default: bool) -> Remedy:
+    """An nginx that keeps no connection to these upstreams. Files are the operator's to write."""
+    names = " ".join(upstreams)
+    edit = f"write 'keepalive 0;' in upstream {names}"
+    if not by_default:
+        edit = f"take keepalive out of upstream {names}"
+    return both(f"# {edit} (docs/recipes/nginx.md), then: nginx -t && systemctl reload nginx")
+
+
+def net_raw(unit: str | None, user: str) -> Remedy:
+    """An nginx that may keep CAP_NET_RAW."""
+    if unit is None:
+        return both(f"# start nginx with CAP_NET_RAW, or as {user} from the outset")
+    folder = f"/etc/systemd/system/{unit}.d"
+    # Lists of one unit add up.
+    lines = shlex.quote("[Service]\\nCapabilityBoundingSet=CAP_NET_RAW\\n")
+    return both(
+        f"mkdir -p {folder} && printf {lines} > {folder}/cap-net-raw.conf && "
+        f"systemctl daemon-reload && systemctl restart {unit}"
+    )
+
+
 BPFFS = both("mount -t bpf bpf /sys/fs/bpf")
 CGROUP2 = both("mount -t cgroup2 none /sys/fs/cgroup")
 # Mounted over a host's version 1 controllers, cgroup2 would hide them.
@@ -104,3 +126,4 @@ BUILD_MODULE = Remedy(
     f"dnf install gcc make kernel-devel-$(uname -r) && {_BUILD}",
 )
 UNLOAD_MODULE = both("rmmod toa")
+CLUSTER = both("pip install 'cloud-toa[cluster]'")

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cloud_toa.bpf import cgroup, edge
+from cloud_toa.bpf import edge, mounts
 from cloud_toa.doctor import ebpf, hooks
 from cloud_toa.doctor.hooks import Verdict
 from cloud_toa.errors import ToaError
@@ -33,10 +33,10 @@ def _lack() -> str:
     """What eBPF lacks here, in doctor's words; empty where nothing is."""
     try:
         trials = hooks.attempt(edge.DATAPATH, privileged=ebpf.Privileges.own().suffice)
-        cgroup.root()
-        cgroup.mount_point("bpf", "bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf")
     except ToaError as error:
         return str(error)
+    if lacks := mounts.lacks():
+        return lacks
     for trial in trials:
         match trial.verdict:
             case Verdict.LOADED:

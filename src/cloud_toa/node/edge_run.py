@@ -20,6 +20,7 @@ from cloud_toa import sd_notify
 from cloud_toa.balancer import clock
 from cloud_toa.balancer.pipes import Pipe, messages
 from cloud_toa.balancer.settings import Service
+from cloud_toa.bpf import mounts
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue import setup
 from cloud_toa.node.choice import choose
@@ -75,6 +76,7 @@ class Edge:
         file = source.read()
         self._named = file.files
         """By what was read last, whether it is in force or was refused."""
+        mounts.cgroup2()  # HAProxy gets a cgroup of its own in either datapath
         self.chosen = choose(file.toa.datapath)
         if self.chosen.datapath == "queue":
             setup.require(file.toa.auto_setup)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from cloud_toa.bpf import cgroup, edge
+from cloud_toa.bpf import cgroup, edge, mounts
 from cloud_toa.bpf.records import Record, Records
 from cloud_toa.config import NoPort
 from cloud_toa.doctor.table import Way
@@ -159,6 +159,8 @@ class BpfSender:
     def __init__(self, settings: RunSettings, state: State) -> None:
         self.table: PortTable | None = None
         self._settings = settings
+        if settings.auto_setup:
+            mounts.require()
         self.cgroups = [cgroup.resolve(name) for name in settings.cgroups] or [cgroup.root()]
         self._ours = self.cgroups
         self._left = state.left_over().get("cgroups", [])

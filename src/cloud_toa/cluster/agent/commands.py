@@ -21,14 +21,15 @@ _one_test = asyncio.Lock()
 
 
 async def findings() -> list[Finding]:
-    """The doctor's report of this host as an edge, with the remedies for its system.
+    """The doctor's report of this host as a node, with the remedies for its system.
 
     Raises:
         ToaError: it did not come about.
     """
     host = remedies.os_release()
     debian = "debian" in f"{host.get('ID', '')} {host.get('ID_LIKE', '')}"
-    return [_finding(each, debian=debian) for each in await _said("doctor", "edge", "--json")]
+    report = await _said("doctor", "node", "--json")
+    return [_finding(each, debian=debian) for each in report["findings"]]
 
 
 def _finding(found: dict[str, Any], *, debian: bool) -> Finding:
