@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from cloud_toa import capabilities
 from cloud_toa.bpf import cgroup, libbpf
 from cloud_toa.bpf.datapath import Datapath
 from cloud_toa.bpf.libbpf import Fd, ProgramInfo
@@ -17,8 +18,6 @@ from cloud_toa.errors import ToaError
 
 RODATA = ".rodata"
 """A program's constants; libbpf puts the object's name before it."""
-
-_CAP_SYS_ADMIN = 1 << 21  # linux/capability.h
 
 
 class Attached:
@@ -60,7 +59,8 @@ class Pinned:
     """
 
     def __init__(self, datapath: Datapath) -> None:
-        if not _privileged():
+        # Programs and maps are opened by their ids, which CAP_BPF alone does not allow.
+        if not capabilities.effective() & capabilities.SYS_ADMIN:
             raise ToaError("this needs root with CAP_SYS_ADMIN: run it with sudo")
         self.datapath = datapath
         bpffs = cgroup.mount_point("bpf", "bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf")
@@ -111,10 +111,3 @@ class Pinned:
                     info = libbpf.program_info(program)
                     found[info.id] = info
         return list(found.values())
-
-
-def _privileged() -> bool:
-    """Programs and maps are opened by their ids, which CAP_BPF alone does not allow."""
-    status = Path("/proc/self/status").read_text()
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective.split()[1], 16) & _CAP_SYS_ADMIN)
