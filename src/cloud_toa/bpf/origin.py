@@ -13,6 +13,7 @@ from cloud_toa.bpf import libbpf, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
+from cloud_toa.bpf.pinned import Removed
 from cloud_toa.config import OriginSettings
 from cloud_toa.networks import IPNetwork
 from cloud_toa.option import Kinds
@@ -56,6 +57,7 @@ class OriginStatus:
     cgroups: tuple[Path | None, ...]
     counters: dict[str, int]
     programs: tuple[ProgramInfo, ...]
+    removed: tuple[Removed, ...] = ()
 
 
 def attach(cgroups: Sequence[Path], settings: OriginSettings) -> Outcome:
@@ -86,6 +88,7 @@ def status() -> OriginStatus | None:
         return None
     packed = libbpf.lookup(rodata, bytes(4), libbpf.map_info(rodata).value_size)
     networks = tuple(_network(key) for key in libbpf.keys(trust, 20))
+    running = attachments.running()
     return OriginStatus(
         OriginSettings(
             Trust(
@@ -95,9 +98,10 @@ def status() -> OriginStatus | None:
             Kinds(_kinds(packed, _V4), _kinds(packed, _V6), _kinds(packed, _CLIENT_IP)),
             bool(packed[257]),
         ),
-        tuple(attached.path for attached in attachments.running()),
+        tuple(attached.path for attached in running),
         attachments.counters(COUNTERS),
         tuple(attachments.programs()),
+        attachments.removed(running),
     )
 
 

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from cloud_toa import capabilities
 from cloud_toa.bpf import cgroup, libbpf
 from cloud_toa.bpf.datapath import Datapath
+from cloud_toa.bpf.former_paths import FormerPaths
 from cloud_toa.bpf.libbpf import Fd, ProgramInfo
 from cloud_toa.errors import ToaError
 
@@ -51,6 +53,15 @@ class Attached:
         return name in self.links and libbpf.link_info(self.links[name]).cgroup_id != 0
 
 
+class Removed(NamedTuple):
+    """A cgroup that is gone."""
+
+    path: Path | None
+    """Where it was when it was attached; None if not known."""
+    again: bool
+    """Whether another one has its name by now, which has no programs."""
+
+
 class Pinned:
     """A datapath's programs on this host.
 
@@ -65,6 +76,7 @@ class Pinned:
         self.datapath = datapath
         bpffs = cgroup.mount_point("bpf", "bpffs is not mounted: mount -t bpf bpf /sys/fs/bpf")
         self._folder = bpffs / "cloud-toa" / datapath.name
+        self._paths = FormerPaths(bpffs / "cloud-toa" / f"{datapath.name}-paths")
 
     def running(self) -> list[Attached]:
         """What is attached now; empty when nothing is."""
@@ -74,6 +86,17 @@ class Pinned:
                 with suppress(FileNotFoundError):  # status does not wait: it was detached now
                     found.append(Attached(folder))
         return found
+
+    def removed(self, running: Sequence[Attached]) -> tuple[Removed, ...]:
+        """Those of these cgroups that are not there any more, or can't be seen from here."""
+        attached = {each.path for each in running}
+        found = []
+        for each in running:
+            if each.path is None:
+                former = self._paths.of(each.folder.name)
+                again = former is not None and former.is_dir() and former not in attached
+                found.append(Removed(former, again))
+        return tuple(found)
 
     def programs(self) -> list[ProgramInfo]:
         """The programs in use, each once, in the order of the hooks."""
