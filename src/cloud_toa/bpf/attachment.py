@@ -236,8 +236,8 @@ class Attachments(Pinned):
         )
         for pin in pins:
             _unpin(pin)
-        folder.rmdir()
         self._paths.forget(folder.name)
+        folder.rmdir()
 
 
 def _unpin(pin: Path) -> None:
