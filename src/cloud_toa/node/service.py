@@ -121,15 +121,22 @@ def clean_up() -> bool:
 def end_balancer(left: dict[str, Any], state: State) -> bool:
     """End the HAProxy of a killed `edge run`, which reaches no origin without its sender.
 
-    Answers whether there was one.
+    Answers whether there was one, or its files.
 
     Raises:
         ToaError: it can't be ended.
     """
-    if "edge" not in left:
+    if "edge" not in left and not state.haproxy.exists():
         return False
-    cgroup.end(Path(left["edge"]["cgroup"]))
-    shutil.rmtree(state.folder / "haproxy", ignore_errors=True)
+    home = None
+    if "edge" in left:
+        home = Path(left["edge"]["cgroup"])
+    else:  # killed before it could say so
+        with suppress(ToaError):  # without cgroup2, it can't have begun
+            home = cgroup.root() / state.cgroup_name
+    if home is not None:
+        cgroup.end(home)
+    shutil.rmtree(state.haproxy, ignore_errors=True)
     _log.info("ended the HAProxy that a former run had left")
     return True
 

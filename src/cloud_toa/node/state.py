@@ -66,6 +66,16 @@ class State:
                 "that is gone and had this one's number: Linux before 5.14 can't tell", self.folder
             )  # fmt: skip
 
+    @property
+    def haproxy(self) -> Path:
+        """Where an `edge run` has the files of its HAProxy."""
+        return self.folder / "haproxy"
+
+    @property
+    def cgroup_name(self) -> str:
+        """Of the cgroup that an `edge run` makes for its HAProxy."""
+        return f"cloud-toa-haproxy-{self.folder.name}"
+
     def _claim(self) -> int:
         path = self.folder / "lock"
         while True:
