@@ -104,7 +104,7 @@ def test_a_port_that_another_option_has(options: str, client: str) -> None:
 
 @given(st.binary(max_size=60), st.booleans())
 def test_any_bytes(data: bytes, loopback: bool) -> None:
-    """It never raises; and whoever is found by a kind that is read looks like a TOA, or is rare."""
+    """It never raises nor shows a kind in use, and a port is never another address's."""
     for each in likely(data, loopback=loopback):
         assert each.kind not in set(IN_USE) - {28}
     found = decode(data, BOTH, loopback=loopback).client
