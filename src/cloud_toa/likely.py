@@ -9,6 +9,7 @@ Pure: no sockets, no I/O. Magic numbers of experiments: RFC 7413, appendix A; RF
 """
 
 from collections.abc import Iterator
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, NamedTuple
 
@@ -96,6 +97,7 @@ def with_port(client: Client, data: bytes, kinds: Kinds, *, loopback: bool) -> C
     return client
 
 
+@cache
 def _only(kind: int, layout: Layout) -> Kinds:
     return Kinds(
         (kind,) if layout == "v4" else (),
