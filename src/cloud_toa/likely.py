@@ -53,10 +53,11 @@ class Likely(NamedTuple):
     client: Client
 
 
-def likely(data: bytes, *, loopback: bool) -> Iterator[Likely]:
+def likely(data: bytes, *, loopback: bool, but: Kinds | None = None) -> Iterator[Likely]:
     """The options in a TCP header's (the bytes after the first 20) that look like a TOA.
 
-    ``loopback``: see `option.decode`. Never raises, whatever the bytes.
+    ``but``: not those that these kinds have read. ``loopback``: see `option.decode`. Never
+    raises, whatever the bytes.
     """
     for _, kind, option in options(data):
         if kind in IN_USE and kind != USER_TIMEOUT:
@@ -65,6 +66,8 @@ def likely(data: bytes, *, loopback: bool) -> Iterator[Likely]:
             continue
         layout = _BY_LENGTH.get(len(option))
         if layout is None or (kind == USER_TIMEOUT and layout != "client-ip"):
+            continue
+        if but is not None and kind in of_layout(but, layout):
             continue
         client = decode(option, _only(kind, layout), loopback=loopback).client
         if client is not None and _plausible(client.ip):
@@ -78,7 +81,9 @@ def known(found: Likely, kinds: Kinds) -> bool:
 
 def of_layout(kinds: Kinds, layout: Layout) -> tuple[int, ...]:
     """The kinds that may have this layout."""
-    return {"v4": kinds.v4, "v6": kinds.v6, "client-ip": kinds.client_ip}[layout]
+    if layout == "client-ip":
+        return kinds.client_ip
+    return kinds.v4 if layout == "v4" else kinds.v6
 
 
 def with_port(client: Client, data: bytes, kinds: Kinds, *, loopback: bool) -> Client:

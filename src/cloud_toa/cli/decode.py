@@ -104,7 +104,8 @@ def _decode(arguments: argparse.Namespace) -> int:
         parse_kinds(arguments.kinds_client_ip),
     )
     live, finds = arguments.interface is not None, arguments.find_kinds
-    seen = KindsSeen(kinds, announce=live and not finds and not arguments.json)
+    says = live and not finds and not arguments.json
+    seen = KindsSeen(kinds, everything=finds, announce=says)
     if arguments.options is not None:
         options = _bytes(arguments.options)
         seen.add(options, loopback=False)

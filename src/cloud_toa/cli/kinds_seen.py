@@ -22,11 +22,13 @@ class KindsSeen:
 
     Args:
         kinds: those that are read.
-        announce: say of one that is not read when it is first seen; on standard error.
+        everything: count these as well.
+        announce: say of one when it is first seen; on standard error.
     """
 
-    def __init__(self, kinds: Kinds, *, announce: bool = False) -> None:
+    def __init__(self, kinds: Kinds, *, everything: bool, announce: bool) -> None:
         self._kinds, self._announce = kinds, announce
+        self._but = None if everything else kinds
         self._packets: Counter[tuple[int, Layout]] = Counter()
         self._first: dict[tuple[int, Layout], Client] = {}
 
@@ -34,25 +36,21 @@ class KindsSeen:
         """Count a packet by its TCP header's options; answer whether one looks like a TOA."""
         seen = {
             (found.kind, found.layout): found
-            for found in reversed([*likely(options, loopback=loopback)])
+            for found in reversed([*likely(options, loopback=loopback, but=self._but)])
         }
         for key, found in seen.items():
             self._packets[key] += 1
             if key not in self._first:
                 self._first[key] = found.client
-                if self._announce and not known(found, self._kinds):
+                if self._announce:
                     _say(f"{self._about(found)}, such as {found.client}; {self._remedy(found)}")
         return bool(seen)
 
     def hint(self) -> None:
         """Say, on standard error, which kinds look like a TOA and are not read."""
         for found, packets in self._all():
-            if not known(found, self._kinds):
-                times = "1 packet" if packets == 1 else f"{packets} packets"
-                _say(
-                    f"{self._about(found)} in {times}, such as {found.client}; "
-                    f"{self._remedy(found)}"
-                )
+            times = "1 packet" if packets == 1 else f"{packets} packets"
+            _say(f"{self._about(found)} in {times}, such as {found.client}; {self._remedy(found)}")
 
     def show(self, *, as_json: bool) -> None:
         """Print all of them."""
