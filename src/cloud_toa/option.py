@@ -38,8 +38,8 @@ EXPERIMENTAL = 254
 
 V4_LENGTH = 8
 V6_LENGTH = 20
-_CLIENT_IP_V4_LENGTH = 7
-_CLIENT_IP_V6_LENGTH = 19
+CLIENT_IP_V4_LENGTH = 7
+CLIENT_IP_V6_LENGTH = 19
 _CLIENT_IP_VERSION = 1
 _END = 0
 _NOP = 1
@@ -308,8 +308,8 @@ def _read(kind: int, option: bytes, kinds: Kinds) -> Client | None:
     if (length == V4_LENGTH and kind in kinds.v4) or (length == V6_LENGTH and kind in kinds.v6):
         return Client(plain(ip_address(option[4:])), int.from_bytes(option[2:4], "big"))
     if kind in kinds.client_ip and (
-        length == _CLIENT_IP_V6_LENGTH
-        or (length == _CLIENT_IP_V4_LENGTH and option[2] == _CLIENT_IP_VERSION)
+        length == CLIENT_IP_V6_LENGTH
+        or (length == CLIENT_IP_V4_LENGTH and option[2] == _CLIENT_IP_VERSION)
     ):
         return Client(plain(ip_address(option[3:])), None)
     return None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attaching and detaching: what is asked for, nothing else, and it stays without a process."""
 
+import json
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -162,13 +163,72 @@ def test_a_removed_cgroup_shows_in_status_and_detach_forgets_it(
     status = edge.status()
     assert status is not None
     assert set(status.cgroups) == {balancers, None}
-    assert "removed" in call("edge", "status").out
+    shown = call("edge", "status").out
+    assert f"removed (detach forgets it): {gone}\n" in shown
+    assert "warning" not in shown
     said = call("edge", "detach")
     assert set(said.out.splitlines()) == {
         f"edge: detached from {balancers}",
         "edge: detached from a cgroup that was removed",
     }
     assert whole(edge.DATAPATH, [], [balancers])
+
+
+@pytest.mark.parametrize("datapath", ["edge", "origin"])
+def test_a_removed_cgroup_whose_name_another_one_has_is_warned_of(
+    datapath: str, make_cgroup: MakeCgroup, balancers: Path
+) -> None:
+    attach = (datapath, "attach", *(("--trust", *TRUST) if datapath == "origin" else ()))
+    gone = make_cgroup("gone")
+    assert call(*attach, "--cgroup", str(balancers), "--cgroup", str(gone)).code == 0
+    remove(gone)
+    gone.mkdir()
+    shown = json.loads(call(datapath, "status", "--json").out)
+    assert set(shown["cgroups"]) == {str(balancers), None}
+    assert shown["removed"] == [{"path": str(gone), "again": True}]
+    (line,) = [
+        line for line in call(datapath, "status").out.splitlines() if line.startswith("  warning")
+    ]
+    assert "another cgroup has that name now, as after a restart, and no programs" in line
+    assert "slice or parent above it" in line
+    assert call(*attach, "--cgroup", str(gone)).code == 0
+    shown = json.loads(call(datapath, "status", "--json").out)
+    assert shown["removed"] == []
+    assert set(shown["cgroups"]) == {str(balancers), str(gone)}
+    call(datapath, "detach")
+    assert not list(Path("/sys/fs/bpf/cloud-toa").glob("*-paths"))
+
+
+def test_a_name_that_was_not_kept_is_not_known(make_cgroup: MakeCgroup, balancers: Path) -> None:
+    """As of what an earlier version attached; the next attach keeps the names of all."""
+    gone = make_cgroup("gone")
+    attach = ("edge", "attach", "--cgroup", str(balancers))
+    assert call(*attach, "--cgroup", str(gone)).code == 0
+    paths = Path("/sys/fs/bpf/cloud-toa/edge-paths")
+    for path in paths.iterdir():
+        path.unlink()
+    assert call(*attach).code == 0
+    assert sorted(path.readlink() for path in paths.iterdir()) == sorted([balancers, gone])
+    for path in paths.iterdir():
+        path.unlink()
+    gone.rmdir()
+    assert "removed (detach forgets it): name not known\n" in call("edge", "status").out
+
+
+@pytest.mark.parametrize("name", [f"docker-{'0a' * 32}.scope", "0a" * 32])
+def test_a_container_s_cgroup_is_told_of(make_cgroup: MakeCgroup, name: str) -> None:
+    place = make_cgroup("parent")
+    path = place / name
+    path.mkdir()
+    try:
+        said = call("edge", "attach", "--cgroup", str(path))
+        assert said.code == 0
+        assert "attach to the slice or parent above it" in said.out
+        call("edge", "detach")
+        assert "parent above" not in call("edge", "attach", "--cgroup", str(place)).out
+    finally:
+        call("edge", "detach")
+        path.rmdir()
 
 
 def test_attach_forgets_a_removed_cgroup_and_goes_on(

@@ -77,6 +77,19 @@ def test_options(options: str, said: dict[str, Any], text: str) -> None:
 def test_a_client_without_a_port() -> None:
     done = run("--options", "1c0701cb0071de", "--kinds-client-ip", "28")
     assert done.stdout == "203.0.113.222\n"
+    done = run("--options", "1c0701cb0071de01fe08934dcb0071de", "--kinds-client-ip", "28")
+    assert done.stdout == "203.0.113.222:37709\n"
+
+
+def test_another_kind_is_said() -> None:
+    options = ("--options", "c808934dcb0071de")
+    done = run(*options)
+    assert (done.returncode, done.stdout) == (0, "no client (absent): no option of these kinds\n")
+    assert done.stderr.endswith("; to read it: --kinds-v4 254,200\n")
+    done = run(*options, "--json")
+    assert (json.loads(done.stdout), done.stderr) == ({"client": None, "reason": "absent"}, "")
+    done = run(*options, "--json", "--find-kinds")
+    assert json.loads(done.stdout)["kind"] == 200
 
 
 @pytest.mark.parametrize(

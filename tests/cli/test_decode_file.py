@@ -24,6 +24,7 @@ from tests.cli.decoding import (
     PACKET_V4,
     PACKET_V6,
     TOA_V4,
+    TOA_V6,
     V4,
     V6,
     WHEN,
@@ -233,3 +234,86 @@ def test_a_pipe_from_tcpdump_is_a_file(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == FROM_V4
+
+
+def kinds_file(tmp_path: Path) -> str:
+    """As behind edges of several vendors: 254 three times, 200 twice, others once."""
+    port_and_ip, ip = TOA_V4[1], TOA_V4[1][2:]
+    return pcap(
+        tmp_path / "x.pcap",
+        *[ethernet(PACKET_V4)] * 3,
+        *[ethernet(V4 / tcp((200, port_and_ip)))] * 2,
+        ethernet(V4 / tcp((28, b"\x01" + ip))),
+        ethernet(V6 / tcp((253, TOA_V6[1]))),
+        ethernet(V4 / tcp(None)),
+        ethernet(V4 / tcp((28, b"\x80\x78"))),  # a User Timeout
+    )
+
+
+def test_kinds_that_look_like_a_toa_are_said(tmp_path: Path) -> None:
+    path = kinds_file(tmp_path)
+    done = run(path)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 3)
+    assert done.stderr.splitlines() == [
+        (
+            "cloud-toa: kind 200 looks like a TOA of layout v4 in 2 packets, such as "
+            "203.0.113.222:37709; to read it: --kinds-v4 254,200"
+        ),
+        (
+            "cloud-toa: kind 28 looks like a TOA of layout client-ip in 1 packet, such as "
+            "203.0.113.222; to read it: --kinds-client-ip 28"
+        ),
+        (
+            "cloud-toa: kind 253 looks like a TOA of layout v6 in 1 packet, such as "
+            "[2001:db8::ec99:108d:db5b:5fab]:52221; to read it: --kinds-v6 254,253"
+        ),
+    ]
+    all_read = ("--kinds-v4=254,200", "--kinds-client-ip=28", "--kinds-v6=254,253")
+    done = run(path, *all_read)
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 7, "")
+
+
+def test_find_kinds(tmp_path: Path) -> None:
+    path = kinds_file(tmp_path)
+    found = listed(path, "--find-kinds")
+    v4, v6 = "203.0.113.222:37709", "[2001:db8::ec99:108d:db5b:5fab]:52221"
+    assert found == [
+        {"kind": 254, "layout": "v4", "packets": 3, "client": v4, "read": True},
+        {"kind": 200, "layout": "v4", "packets": 2, "client": v4, "read": False},
+        {"kind": 28, "layout": "client-ip", "packets": 1, "client": v4[:-6], "read": False},
+        {"kind": 253, "layout": "v6", "packets": 1, "client": v6, "read": False},
+    ]
+    assert [each["packets"] for each in listed(path, "--find-kinds", "--count", "4")] == [3, 1]
+    done = run(path, "--find-kinds")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["kind", "layout", "packets", "such", "as", "read", "it", "with"],
+        ["254", "v4", "3", v4, "--kinds-v4", "254"],
+        ["200", "v4", "2", v4, "--kinds-v4", "200"],
+        ["28", "client-ip", "1", v4[:-6], "--kinds-client-ip", "28"],
+        ["253", "v6", "1", v6, "--kinds-v6", "253"],
+    ]
+
+
+def test_find_kinds_where_there_are_none(tmp_path: Path) -> None:
+    path = pcap(tmp_path / "x.pcap", ethernet(V4 / tcp(None)))
+    assert listed(path, "--find-kinds") == []
+    done = run(path, "--find-kinds")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "cloud-toa: no option of any kind looks like a TOA\n"
+
+
+def test_kinds_of_a_damaged_file_are_said_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = Path(kinds_file(tmp_path))
+    path.write_bytes(path.read_bytes()[:-1])
+    done = run(str(path), "--find-kinds", "--json")
+    assert (done.returncode, done.stdout.count("\n")) == (2, 4)
+    assert "is cut off or damaged" in done.stderr
+
+
+def test_an_address_alone_and_a_toa_keep_the_port(tmp_path: Path) -> None:
+    both = tcp()
+    both.options = [(28, b"\x01" + TOA_V4[1][2:]), ("NOP", None), TOA_V4]
+    path = pcap(tmp_path / "x.pcap", ethernet(V4 / both))
+    assert listed(path, "--kinds-client-ip", "28") == [FROM_V4]
+    assert listed(path) == [FROM_V4]

@@ -25,6 +25,7 @@ from tests.cli.decoding import (
     LINK_LAYERS,
     PACKET_V4,
     PACKET_V6,
+    TOA_V4,
     UNPRIVILEGED,
     V4,
     ethernet,
@@ -130,6 +131,33 @@ def test_count_ends_it() -> None:
             send("lo", ethernet(PACKET_V4))
         out, error = process.communicate(timeout=60)
     assert (process.returncode, out.count("\n"), error) == (0, 2, "")
+
+
+def test_a_kind_that_is_not_read_is_said_at_once_and_counted_at_the_end() -> None:
+    with watching("-i", "lo") as process:
+        assert process.stderr is not None
+        send("lo", ethernet(V4 / tcp((200, TOA_V4[1]))))
+        found = "cloud-toa: kind 200 looks like a TOA of layout v4"
+        remedy = "such as 203.0.113.222:37709; to read it: --kinds-v4 254,200\n"
+        assert select.select([process.stderr], [], [], 60)[0], "nothing was said"
+        assert process.stderr.readline() == f"{found}, {remedy}"
+        send("lo", *[ethernet(V4 / tcp((200, TOA_V4[1])))] * 2)
+        send("lo", ethernet(PACKET_V4))
+        assert text_line(process).endswith("  203.0.113.222:37709\n")
+        assert interrupted(process) == ("", f"{found} in 3 packets, {remedy}")
+
+
+def test_kinds_are_found_until_it_is_ended() -> None:
+    with watching("-i", "lo", "--find-kinds", "--json", "--count", "2") as process:
+        send("lo", ethernet(V4 / tcp(None)), *[ethernet(V4 / tcp((200, TOA_V4[1])))] * 2)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert [each["packets"] for each in map(json.loads, out.splitlines())] == [2]
+    with watching("-i", "lo", "--find-kinds") as process:
+        assert interrupted(process) == (
+            "",
+            "cloud-toa: no option of any kind looks like a TOA\n",
+        )
 
 
 @pytest.mark.parametrize("layer", ["ethernet", "vlan", "stacked vlans"])

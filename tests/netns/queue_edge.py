@@ -4,6 +4,7 @@
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -99,8 +100,6 @@ def forget(lab: Lab) -> None:
     with lab.edge.entered():
         setup.remove()
         folder = state.directory()
-    for file in folder.glob("*"):
-        file.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # others' are there as well, or there was none
-        folder.rmdir()
         state.RUN.rmdir()

@@ -150,3 +150,25 @@ def test_taken_away(lab: Lab, balancers: Path) -> None:
     finally:
         sweep(lab)
     assert edge.status() is None
+
+
+def test_killed_with_its_namespace(lab: Lab, balancers: Path) -> None:
+    """Nothing of it is taken for ours in a namespace that got the same number."""
+    try:
+        pid = left(lab)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not runs(pid))
+        with lab.edge.entered():
+            folder = state.directory()
+        lock = folder / "lock"
+        assert lock.read_text() != "1000000"
+        lock.write_text("1000000")  # its cookie, that of the lab's edge is another
+        with queue_edge.running(lab, f"-cgroup={balancers}", datapath="bpf") as run:
+            assert "former run" not in run.log  # as of one that was killed in this namespace
+            assert [file.name for file in state.RUN.glob(f"{folder.name}*")] == [folder.name]
+            assert sorted(file.name for file in folder.iterdir()) == ["lock", "state.json"]
+            assert not place(lab).exists()
+            assert edge.status().cgroups == (balancers,)  # type: ignore[union-attr]
+    finally:
+        sweep(lab)
+    assert edge.status() is None

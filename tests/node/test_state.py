@@ -176,5 +176,24 @@ def test_who_comes_while_another_leaves_has_the_place_alone() -> None:
 
 def test_a_place_that_cannot_be_made(place: Path) -> None:
     place.write_text("a file")
-    with pytest.raises(ToaError, match=r"run as root$"):
+    with pytest.raises(ToaError, match=r"/run/.*: Not a directory: see what is there, and remove"):
         State()
+
+
+@pytest.mark.parametrize("name", ["lock", "state.json", "state.json.new", "counters"])
+def test_a_folder_where_a_file_shall_be_is_named(name: str) -> None:
+    (directory() / name).mkdir(parents=True)
+    with pytest.raises(ToaError, match=rf"/{name}.*: Is a directory: see what is there, and "):
+        _use_all()
+    (directory() / name).rmdir()
+    _use_all()
+    assert not directory().exists()
+
+
+def _use_all() -> None:
+    claim = State()
+    try:
+        claim.write(SHOWN)
+        os.close(claim.counters(8)[0])
+    finally:
+        claim.close()

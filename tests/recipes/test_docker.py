@@ -15,7 +15,7 @@ from cloud_toa.demo.lab import ORIGIN, Lab, inside
 from cloud_toa.isolation import Namespace
 from tests.cli.command import call
 from tests.netns.traffic import transparent
-from tests.recipes.docker_origin import BRIDGE, Docker, running
+from tests.recipes.docker_host import BRIDGE, IMAGE, Docker, running
 from tests.recipes.page import page
 
 PAGE = page("docker")
@@ -52,6 +52,7 @@ def services(request: pytest.FixtureRequest, lab: Lab, balancers: Path) -> Itera
     """Docker as it is by default, or with the page's daemon.json if a test says so."""
     edge.attach([balancers], EdgeSettings())
     with running(lab, getattr(request, "param", "{}")) as docker:
+        docker.make_image(IMAGE, ["/bin/busybox"])
         yield Services(lab, docker, balancers)
 
 

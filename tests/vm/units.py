@@ -17,7 +17,7 @@ from pathlib import Path
 from cloud_toa.demo.lab import inside
 from cloud_toa.isolation import PRIVATE, Namespace
 from tests.netns.traffic import transparent
-from tests.vm import bpffs, cluster, edge_run, nginx
+from tests.vm import bpffs, cluster, container_edge, edge_run, nginx
 from tests.vm.systemd import PATIENCE, run, shown, unit
 
 SERVER = ("10.9.0.2", 7000)
@@ -176,6 +176,9 @@ def main(package: Path, newer: Path, toa: Path) -> None:
         listener = open_.enter_context(network())
         listener.settimeout(PATIENCE)
         edge_and_origin(listener)
+        run("systemctl", "stop", "cloud-toa-origin")
+        container_edge.test("/usr/bin/cloud-toa")
+        run("systemctl", "start", "cloud-toa-origin")
         edge = edge_run.Edge(listener)
         edge_run.test(edge, EDGE)
         cluster.test(edge)

@@ -5,6 +5,7 @@ Theory of operation. The only state is links pinned in bpffs::
 
     /sys/fs/bpf/cloud-toa/<datapath>/<cgroup id>/<program>
 
+(and the cgroup's name beside them, see `former_paths`).
 A link leads to its program, the program to its maps, and the maps hold settings
 and counters: whatever `status` says is what the kernel runs. There is no file that
 could disagree with it, and nothing to restart.
@@ -79,6 +80,9 @@ class Attachments(Pinned):
         with self._locked(), Object(self.datapath.object) as loading:
             cgroups = tuple(dict.fromkeys(cgroups))
             running = self._remembered()
+            for attached in running:
+                if attached.path is not None:  # an earlier version kept no names
+                    self._paths.keep(attached.path)
             self._refuse_nested(cgroups, running)
             loading.set_settings(settings)
             for name, entries in sizes.items():
@@ -201,6 +205,8 @@ class Attachments(Pinned):
                 if not folder.is_dir():
                     folder.mkdir(mode=0o700)
                     undo.append(folder.rmdir)
+                    self._paths.keep(path)
+                    undo.append(partial(self._paths.forget, folder.name))
                 for hook in self.datapath.hooks:
                     pin = folder / hook.program
                     if not _attached(pin):
@@ -233,6 +239,7 @@ class Attachments(Pinned):
         )
         for pin in pins:
             _unpin(pin)
+        self._paths.forget(folder.name)
         folder.rmdir()
 
 

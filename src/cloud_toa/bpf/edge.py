@@ -14,6 +14,7 @@ from cloud_toa.bpf import cgroup, libbpf, records, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
+from cloud_toa.bpf.pinned import Removed
 from cloud_toa.config import EdgeSettings, NoPort, Where
 from cloud_toa.option import USER_TIMEOUT
 from cloud_toa.origins import Destination, Origins
@@ -68,6 +69,7 @@ class EdgeStatus:
     cgroups: tuple[Path | None, ...]
     counters: dict[str, int]
     programs: tuple[ProgramInfo, ...]
+    removed: tuple[Removed, ...] = ()
 
 
 def attach(cgroups: Sequence[Path], settings: EdgeSettings) -> Outcome:
@@ -105,11 +107,13 @@ def status() -> EdgeStatus | None:
     if rodata is None:
         return None
     packed = libbpf.lookup(rodata, bytes(4), libbpf.map_info(rodata).value_size)
+    running = attachments.running()
     return EdgeStatus(
         _unpack(packed, attachments.map("origins")),
-        tuple(attached.path for attached in attachments.running()),
+        tuple(attached.path for attached in running),
         attachments.counters(COUNTERS),
         tuple(attachments.programs()),
+        attachments.removed(running),
     )
 
 

@@ -13,6 +13,7 @@ from cloud_toa.bpf import libbpf, trie
 from cloud_toa.bpf.attachment import Attachments, Datapath, Hook, Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
 from cloud_toa.bpf.object import Object
+from cloud_toa.bpf.pinned import Removed
 from cloud_toa.config import OriginSettings
 from cloud_toa.networks import IPNetwork
 from cloud_toa.option import Kinds
@@ -57,6 +58,7 @@ class OriginStatus:
     cgroups: tuple[Path | None, ...]
     counters: dict[str, int]
     programs: tuple[ProgramInfo, ...]
+    removed: tuple[Removed, ...] = ()
 
 
 def attach(cgroups: Sequence[Path], settings: OriginSettings) -> Outcome:
@@ -87,6 +89,7 @@ def status() -> OriginStatus | None:
         return None
     packed = libbpf.lookup(rodata, bytes(4), libbpf.map_info(rodata).value_size)
     networks = tuple(_network(key) for key in libbpf.keys(trust, 20))
+    running = attachments.running()
     return OriginStatus(
         OriginSettings(
             Trust(
@@ -98,9 +101,10 @@ def status() -> OriginStatus | None:
             # Programs of a version that had no chains have a byte less.
             packed[258:259] == b"\1",
         ),
-        tuple(attached.path for attached in attachments.running()),
+        tuple(attached.path for attached in running),
         attachments.counters(COUNTERS),
         tuple(attachments.programs()),
+        attachments.removed(running),
     )
 
 

@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+from cloud_toa import capabilities
 from cloud_toa.bpf import cgroup, libbpf, mounts
 from cloud_toa.bpf.datapath import Datapath
+from cloud_toa.bpf.former_paths import FormerPaths
 from cloud_toa.bpf.libbpf import Fd, ProgramInfo
 from cloud_toa.errors import ToaError
 
 RODATA = ".rodata"
 """A program's constants; libbpf puts the object's name before it."""
-
-_CAP_SYS_ADMIN = 1 << 21  # linux/capability.h
 
 
 class Attached:
@@ -52,6 +53,15 @@ class Attached:
         return name in self.links and libbpf.link_info(self.links[name]).cgroup_id != 0
 
 
+class Removed(NamedTuple):
+    """A cgroup that is gone."""
+
+    path: Path | None
+    """Where it was when it was attached; None if not known."""
+    again: bool
+    """Whether another one has its name by now, which has no programs."""
+
+
 class Pinned:
     """A datapath's programs on this host.
 
@@ -60,10 +70,13 @@ class Pinned:
     """
 
     def __init__(self, datapath: Datapath) -> None:
-        if not _privileged():
+        # Programs and maps are opened by their ids, which CAP_BPF alone does not allow.
+        if not capabilities.effective() & capabilities.SYS_ADMIN:
             raise ToaError("this needs root with CAP_SYS_ADMIN: run it with sudo")
         self.datapath = datapath
-        self._folder = mounts.of_pins() / "cloud-toa" / datapath.name
+        pins = mounts.of_pins() / "cloud-toa"
+        self._folder = pins / datapath.name
+        self._paths = FormerPaths(pins / f"{datapath.name}-paths")
 
     def running(self) -> list[Attached]:
         """What is attached now; empty when nothing is."""
@@ -73,6 +86,17 @@ class Pinned:
                 with suppress(FileNotFoundError):  # status does not wait: it was detached now
                     found.append(Attached(folder))
         return found
+
+    def removed(self, running: Sequence[Attached]) -> tuple[Removed, ...]:
+        """Those of these cgroups that are not there any more, or can't be seen from here."""
+        attached = {each.path for each in running}
+        found = []
+        for each in running:
+            if each.path is None:
+                former = self._paths.of(each.folder.name)
+                again = former is not None and former.is_dir() and former not in attached
+                found.append(Removed(former, again))
+        return tuple(found)
 
     def programs(self) -> list[ProgramInfo]:
         """The programs in use, each once, in the order of the hooks."""
@@ -110,10 +134,3 @@ class Pinned:
                     info = libbpf.program_info(program)
                     found[info.id] = info
         return list(found.values())
-
-
-def _privileged() -> bool:
-    """Programs and maps are opened by their ids, which CAP_BPF alone does not allow."""
-    status = Path("/proc/self/status").read_text()
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    return bool(int(effective.split()[1], 16) & _CAP_SYS_ADMIN)

@@ -13,6 +13,8 @@ For a file or an interface one object a line for each packet that names a client
 
     {"time": 1700000000.25, "source": "10.9.0.1:40000", "destination": "10.9.0.2:80",
      "flags": "SA", "client": "203.0.113.222:37709"}
+
+For ``--find-kinds`` see `kinds_seen`.
 """
 
 import argparse
@@ -20,16 +22,19 @@ import json
 import re
 import string
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloud_toa.cli import report
+from cloud_toa.cli.kinds_seen import KindsSeen
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.errors import ToaError
+from cloud_toa.likely import with_port
 from cloud_toa.option import MAX_OPTIONS, Client, Kinds, Reason, decode, parse_kinds, plain
 from cloud_toa.packet import Packet, PacketError
 
@@ -82,6 +87,11 @@ def add(verbs: Subparsers) -> None:
         help="the bytes behind the first 20 of a TCP header, such as fe08934dcb0071de; '' is none",
     )
     report.add_kinds(parser)
+    parser.add_argument(
+        "--find-kinds",
+        action="store_true",
+        help="instead, count the option kinds, of any number, that look like a TOA",
+    )
     parser.add_argument("--count", metavar="N", help="end after so many listed packets")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     parser.set_defaults(run=_decode)
@@ -93,21 +103,44 @@ def _decode(arguments: argparse.Namespace) -> int:
         parse_kinds(arguments.kinds_v6),
         parse_kinds(arguments.kinds_client_ip),
     )
+    live, finds = arguments.interface is not None, arguments.find_kinds
+    says = live and not finds and not arguments.json
+    seen = KindsSeen(kinds, everything=finds, announce=says)
     if arguments.options is not None:
-        _show(_bytes(arguments.options), kinds, arguments.json)
+        options = _bytes(arguments.options)
+        seen.add(options, loopback=False)
+        if finds:
+            seen.show(as_json=arguments.json)
+        else:
+            _show(options, kinds, arguments.json)
+            if not arguments.json:
+                seen.hint()
         return 0
     # Here, as dpkt, which it reads files with, takes a quarter of every other command's start.
     from cloud_toa import capture  # noqa: PLC0415
 
     count = _count(arguments.count)
-    if arguments.interface is None:
-        _list(capture.from_file(Path(arguments.file)), kinds, count, arguments.json)
-        return 0
-    with capture.Live(arguments.interface) as live:
+
+    def read(packets: Iterable["Captured"]) -> None:
         try:
-            _list(live, kinds, count, arguments.json)
+            if finds:
+                deque(islice(_finding(packets, seen), count), maxlen=0)
+            else:
+                _list(packets, kinds, count, arguments.json, seen)
+        finally:  # also by Ctrl-C, or when the rest of a file is damaged
+            if finds:
+                seen.show(as_json=arguments.json)
+            elif not arguments.json:
+                seen.hint()
+
+    if not live:
+        read(capture.from_file(Path(arguments.file)))
+        return 0
+    with capture.Live(arguments.interface) as interface:
+        try:
+            read(interface)
         finally:
-            if missed := live.missed():
+            if missed := interface.missed():
                 print(f"cloud-toa: {missed} packets passed too fast to be read", file=sys.stderr)
     return 0
 
@@ -115,6 +148,7 @@ def _decode(arguments: argparse.Namespace) -> int:
 def _show(options: bytes, kinds: Kinds, as_json: bool) -> None:
     decoded = decode(options, kinds)
     client, reason = decoded.client, decoded.reason
+    client = client and with_port(client, options, kinds, loopback=False)
     if as_json:
         print(
             json.dumps({"client": {"ip": str(client.ip), "port": client.port}})
@@ -125,24 +159,22 @@ def _show(options: bytes, kinds: Kinds, as_json: bool) -> None:
         print(client or f"no client ({reason}): {_WHY[reason]}")
 
 
-def _list(packets: Iterable["Captured"], kinds: Kinds, count: int | None, as_json: bool) -> None:
+def _list(
+    packets: Iterable["Captured"], kinds: Kinds, count: int | None, as_json: bool, seen: KindsSeen
+) -> None:
     reasons: Counter[Reason] = Counter()
-    for found in islice(_found(packets, kinds, reasons), count):
+    for found in islice(_found(packets, kinds, reasons, seen), count):
         print(json.dumps(found._asdict()) if as_json else found, flush=True)
     if not as_json and not reasons["found"]:
-        seen = ", ".join(f"{reason} in {times}" for reason, times in reasons.items() if times)
-        print(f"cloud-toa: no TCP packet names a client ({seen or 'no TCP'})", file=sys.stderr)
+        why = ", ".join(f"{reason} in {times}" for reason, times in reasons.items() if times)
+        print(f"cloud-toa: no TCP packet names a client ({why or 'no TCP'})", file=sys.stderr)
 
 
 def _found(
-    packets: Iterable["Captured"], kinds: Kinds, reasons: Counter[Reason]
+    packets: Iterable["Captured"], kinds: Kinds, reasons: Counter[Reason], seen: KindsSeen
 ) -> Iterator[_Found]:
-    for captured in packets:
-        try:
-            packet = Packet.parse(captured.data, cut=True)
-        except PacketError:
-            continue
-        loopback = plain(packet.source[0]).is_loopback
+    for captured, packet, loopback in _parsed(packets):
+        seen.add(packet.options, loopback=loopback)
         decoded = decode(packet.options, kinds, loopback=loopback)
         reasons[decoded.reason] += 1
         if decoded.client:
@@ -151,8 +183,23 @@ def _found(
                 str(Client(*packet.source)),
                 str(Client(*packet.destination)),
                 "".join(name for bit, name in enumerate(_FLAGS) if packet.flags >> bit & 1),
-                str(decoded.client),
+                str(with_port(decoded.client, packet.options, kinds, loopback=loopback)),
             )
+
+
+def _finding(packets: Iterable["Captured"], seen: KindsSeen) -> Iterator[None]:
+    """Step by step, each packet with an option that looks like a TOA."""
+    for _, packet, loopback in _parsed(packets):
+        if seen.add(packet.options, loopback=loopback):
+            yield
+
+
+def _parsed(packets: Iterable["Captured"]) -> Iterator[tuple["Captured", Packet, bool]]:
+    """Those that are TCP, and whether they came from a loopback address."""
+    for captured in packets:
+        with suppress(PacketError):
+            packet = Packet.parse(captured.data, cut=True)
+            yield captured, packet, plain(packet.source[0]).is_loopback
 
 
 def _bytes(text: str) -> bytes:

@@ -134,7 +134,7 @@ def _status(arguments: argparse.Namespace) -> int:
     }
     shown = {
         "datapath": "bpf",
-        **report.status(settings, status.cgroups, status.counters, status.programs),
+        **report.status(settings, status.cgroups, status.counters, status.programs, status.removed),
         **beside,
     }
     print(json.dumps(shown) if arguments.json else lines + report.text("edge", shown))

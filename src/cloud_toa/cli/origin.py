@@ -156,7 +156,7 @@ def _bpf() -> dict[str, Any] | None:
     settings = _settings(status.settings)
     return {
         "datapath": "bpf",
-        **report.status(settings, status.cgroups, status.counters, status.programs),
+        **report.status(settings, status.cgroups, status.counters, status.programs, status.removed),
     }
 
 
@@ -166,7 +166,7 @@ def _module() -> dict[str, Any] | None:
         return None
     settings = {**_settings(status.settings), "table_size": status.table_size}
     counters = {**status.counters, "entries": status.entries}
-    return {"datapath": "kmod", **report.status(settings, (), counters, ())}
+    return {"datapath": "kmod", **report.status(settings, (), counters, (), ())}
 
 
 def _settings(settings: OriginSettings) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from cloud_toa.bpf import cgroup
 from cloud_toa.bpf.attachment import Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
+from cloud_toa.bpf.pinned import Removed
 
 Subparsers = Any
 """What ``add_subparsers`` returns; argparse has no public name for it."""
@@ -40,6 +42,15 @@ def add_kinds(parser: argparse.ArgumentParser) -> None:
         )
 
 
+_CONTAINER = re.compile(r"(^|[/-])[0-9a-f]{64}(\.scope)?/?$")
+"""A cgroup's name as Docker, containerd, Podman and Kubernetes make it from a container's id."""
+
+_AGAIN = {
+    "edge": "A load balancer there connects from its clients' own addresses, which hangs.",
+    "origin": "A server there sees the edge.",
+}
+
+
 def cgroups(arguments: argparse.Namespace) -> list[Path] | None:
     """The cgroups that ``--cgroup`` names, or None for all."""
     if arguments.cgroup is None:
@@ -58,10 +69,15 @@ def outcome(datapath: str, changed: Outcome, asked: Sequence[Path]) -> None:
 
 
 def unit_hint(names: Iterable[str]) -> None:
-    """A unit gets a new cgroup each time it starts: say how to be attached then too."""
+    """A unit or container gets a new cgroup at each start: say how to be attached then too."""
     if "INVOCATION_ID" in os.environ:
         return  # systemd runs us: somebody knows
     for name in names:
+        if _CONTAINER.search(name):
+            print(
+                f"{name} is a container's cgroup, and it gets a new one each time it starts: "
+                "attach to the slice or parent above it"
+            )
         if name.endswith(".service") and "/" not in name:
             command = shlex.join([str(Path(sys.argv[0]).absolute()), *sys.argv[1:]])
             print(
@@ -91,12 +107,16 @@ def status(
     places: Sequence[Path | None],
     counters: dict[str, int],
     programs: Sequence[ProgramInfo],
+    removed: Sequence[Removed],
 ) -> dict[str, Any]:
     """A datapath's state as ``status --json`` prints it; run times in nanoseconds."""
     return {
         "attached": True,
         "settings": settings,
         "cgroups": [str(path) if path else None for path in places],
+        "removed": [
+            {"path": str(each.path) if each.path else None, "again": each.again} for each in removed
+        ],
         "counters": counters,
         "programs": [
             {"name": info.name, "runs": info.run_cnt, "run_time_ns": info.run_time_ns}
@@ -109,9 +129,17 @@ def text(datapath: str, shown: dict[str, Any]) -> str:
     """The same for people."""
     module = shown["datapath"] == "kmod"
     lines = [f"{datapath}: {'by toa.ko, on the whole host' if module else 'attached'}"]
-    lines += [
-        f"  {'cgroup':<16} {path or 'removed (detach forgets it)'}" for path in shown["cgroups"]
-    ]
+    lines += [f"  {'cgroup':<16} {path}" for path in shown["cgroups"] if path]
+    for removed in shown.get("removed", ()):
+        lines.append(
+            f"  {'cgroup':<16} removed (detach forgets it): {removed['path'] or 'name not known'}"
+        )
+        if removed["again"]:
+            lines.append(
+                f"  {'warning':<16} another cgroup has that name now, as after a restart, and no "
+                f"programs. {_AGAIN[datapath]} Attach again; to have that not happen, attach to "
+                f"a slice or parent above it"
+            )
     lines += _settings(shown["settings"])
     lines.append("  counters")
     width = max(14, *map(len, shown["counters"]))

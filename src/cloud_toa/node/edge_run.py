@@ -23,6 +23,7 @@ from cloud_toa.balancer.settings import Service
 from cloud_toa.bpf import mounts
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue import setup
+from cloud_toa.node import gone
 from cloud_toa.node.choice import choose
 from cloud_toa.node.edge_log import EdgeLog
 from cloud_toa.node.edge_services import Services
@@ -83,6 +84,8 @@ class Edge:
         self._state = State()
         self._left = self._state.left_over()
         undo.callback(self._state.close, self._left)
+        if file.toa.auto_setup:
+            gone.clean()
         self.services = Services(file, self.chosen, self._state)
         self.services.drained = source.drained
         undo.callback(self._leave)

@@ -64,7 +64,7 @@ class Services:
         self._open_files = open_files.most()
         self._names = Names()
         self._files: certificates.Files = {}
-        folder = state.folder / "haproxy"
+        folder = state.haproxy
         folder.mkdir(mode=0o700, exist_ok=True)
         self.cgroup = _home(state)
         self.cgroup.mkdir(exist_ok=True)
@@ -316,4 +316,4 @@ def _home(state: State) -> Path:
     if former is not None and Path(former).is_dir():
         return Path(former)
     above = cgroup.delegated() or cgroup.root()
-    return above / f"cloud-toa-haproxy-{state.folder.name}"
+    return above / state.cgroup_name

@@ -20,7 +20,7 @@ from cloud_toa.bpf import cgroup, edge
 from cloud_toa.control import ControlServer
 from cloud_toa.errors import ToaError
 from cloud_toa.nfqueue import setup
-from cloud_toa.node import status
+from cloud_toa.node import gone, status
 from cloud_toa.node.choice import choose
 from cloud_toa.node.senders import BpfSender, QueueSender, Sender
 from cloud_toa.node.settings import RunSettings
@@ -47,6 +47,8 @@ async def run(settings: RunSettings) -> None:
         state = State()
         left = state.left_over()
         undo.callback(state.close, left)
+        if settings.auto_setup:
+            gone.clean()
         make = QueueSender if chosen.datapath == "queue" else BpfSender
         sender: Sender = make(settings, state)
         if settings.auto_setup:
@@ -97,7 +99,9 @@ async def run(settings: RunSettings) -> None:
 
 
 def clean_up() -> bool:
-    """Remove what a killed edge left in this network namespace; answer whether there was any.
+    """Remove what a killed edge left in this network namespace, or in one that is gone.
+
+    Answers whether there was any.
 
     Raises:
         ToaError: an edge is at work here.
@@ -106,7 +110,8 @@ def clean_up() -> bool:
     left = state.left_over()
     try:
         balancer = end_balancer(left, state)
-        found = remove_left_over(left) or balancer
+        found = gone.clean() or balancer
+        found = remove_left_over(left) or found
         left = {}
     finally:
         state.close(left)
@@ -116,15 +121,22 @@ def clean_up() -> bool:
 def end_balancer(left: dict[str, Any], state: State) -> bool:
     """End the HAProxy of a killed `edge run`, which reaches no origin without its sender.
 
-    Answers whether there was one.
+    Answers whether there was one, or its files.
 
     Raises:
         ToaError: it can't be ended.
     """
-    if "edge" not in left:
+    if "edge" not in left and not state.haproxy.exists():
         return False
-    cgroup.end(Path(left["edge"]["cgroup"]))
-    shutil.rmtree(state.folder / "haproxy", ignore_errors=True)
+    home = None
+    if "edge" in left:
+        home = Path(left["edge"]["cgroup"])
+    else:  # killed before it could say so
+        with suppress(ToaError):  # without cgroup2, it can't have begun
+            home = cgroup.root() / state.cgroup_name
+    if home is not None:
+        cgroup.end(home)
+    shutil.rmtree(state.haproxy, ignore_errors=True)
     _log.info("ended the HAProxy that a former run had left")
     return True
 

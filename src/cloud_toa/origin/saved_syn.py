@@ -22,13 +22,20 @@ request (a client's port 63881 in kind 254). And no SYN is kept of a connection 
 before `prepare`, or made by a SYN cookie, under attack. The eBPF receiver knows
 the client in each of these cases.
 
-Sources: tcp(7); Linux, net/ipv4/tcp.c, ``TCP_SAVED_SYN`` (4.2 and later).
+With socket activation, the connection that starts the service is one from before
+`prepare`, which logs a warning then. What was set stays with the service manager's
+socket, so later starts have no such gap.
+
+Sources: tcp(7); Linux, net/ipv4/tcp.c, ``TCP_SAVED_SYN`` (4.2 and later), and
+``tcp_get_info()``: ``tcpi_unacked`` of a listener is what waits to be accepted.
 """
 
 import errno
+import logging
 import socket
+import struct
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -47,6 +54,12 @@ TCP_SAVED_SYN = 28
 # IPv4; longer extension headers in IPv6 are nobody's who puts a TOA behind them.
 _BUFFER = 1024
 
+# linux/tcp.h, struct tcp_info: tcpi_state first, tcpi_unacked behind 8 bytes and 4 words.
+_LISTEN = 10
+_INFO = struct.Struct("=B23xI")
+
+_log = logging.getLogger(__name__)
+
 
 class NotPreparedError(ToaError):
     """Asked for the client of a connection whose listener was not prepared."""
@@ -60,6 +73,9 @@ class Listener(Protocol):
 
     def setsockopt(self, level: int, optname: int, value: int, /) -> None:
         """As `socket.socket.setsockopt`."""
+
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
+        """As `socket.socket.getsockopt`."""
 
 
 class Connection(api.Connection, Protocol):
@@ -90,6 +106,7 @@ def prepare(
 
     Call it after ``bind()`` and, so as to miss none, before ``listen()``. It may be
     called again with other settings; they hold for the listener's address and port.
+    Connections that wait already, and of which no SYN was kept, are logged as a warning.
 
     Args:
         listener: a TCP socket; a wildcard address and dual-stack are fine.
@@ -113,8 +130,17 @@ def prepare(
     address = _address(listener)
     if address is None:
         raise ToaError("the listener has no address and port yet: call bind() before prepare()")
+    kept = any(listener.getsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 4))
     listener.setsockopt(socket.IPPROTO_TCP, TCP_SAVE_SYN, 1)
     _prepared[address] = settings
+    if not kept and (waiting := _waiting(listener)):
+        _log.warning(
+            "%s at %s came before prepare(), so no client is known of it: a socket that a service "
+            "manager opens needs its service started before its visitors come (enable the service "
+            "as well as the socket), or the eBPF receiver; other servers call prepare() before "
+            "listen()", "1 connection" if waiting == 1 else f"each of {waiting} connections",
+            Client(ip_address(address[0]), address[1]),
+        )  # fmt: skip
 
 
 def client_of(conn: Connection, owner: object | None = None) -> Client | None:
@@ -176,6 +202,13 @@ def read(syn: bytes, trust: Trust, kinds: Kinds, chain: bool = False) -> Client 
         loopback=plain(source).is_loopback,
         is_edge=trust.__contains__ if chain else None,
     ).client
+
+
+def _waiting(listener: Listener) -> int:
+    """Connections that wait to be accepted; those whose handshake is under way are not seen."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    state, waiting = _INFO.unpack(info)
+    return int(waiting) if state == _LISTEN else 0
 
 
 def _saved(conn: Connection) -> bytes:
