@@ -28,8 +28,8 @@
 #define EINVAL 22
 #define EFAULT 14
 
-/* The kernel shows a program at most a page of an option's value. */
-#define OPTVAL_VISIBLE 4096
+extern int LINUX_KERNEL_VERSION __kconfig;
+#define LINUX_5_18 ((5 << 16) + (18 << 8))
 
 static __always_inline int trusted(struct bpf_sock_ops *ctx)
 {
@@ -219,28 +219,47 @@ static __always_inline int answer_dpvs(struct bpf_sockopt *ctx, const struct toa
 	return 0;
 }
 
+/*
+ * Options that are not ours: what the kernel has answered stays as it is. With a length left
+ * in `ctx` the kernel copies that much of what it has shown us back to the caller, over its
+ * own answer. That is the same where the answer is in there. It is not where
+ *
+ * - the answer is longer than the caller's buffer or than a page: EFAULT, whatever it is for;
+ * - the answer is a positive number, as of RDS_INFO_*: zeros, as nothing was shown;
+ * - the call has failed, before Linux 5.18: zeros, and the length that ERANGE goes with is lost.
+ *
+ * A length of 0 says that there is nothing to copy. Elsewhere it stays, as another program may
+ * have an answer.
+ */
+static __always_inline void leave(struct bpf_sockopt *ctx)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+
+	if (ctx->optlen > end - value || ctx->retval > 0 ||
+	    (ctx->retval && LINUX_KERNEL_VERSION < LINUX_5_18))
+		ctx->optlen = 0;
+}
+
 SEC("cgroup/getsockopt")
 int origin_getopt(struct bpf_sockopt *ctx)
 {
 	struct toa_client *client;
 	struct bpf_sock *sk;
 
-	/* Left as it is, a longer value would be refused, whatever it is for. */
-	if (ctx->optlen > OPTVAL_VISIBLE) {
-		ctx->optlen = 0;
-		return 1;
-	}
 	if (ctx->level != SOL_IP || (ctx->optname != TOA_CLIENT && ctx->optname != TOA_DPVS_CLIENT))
-		return 1;
+		goto not_ours;
 	sk = ctx->sk;
 	if (!sk || sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
-		return 1;
+		goto not_ours;
 	client = bpf_sk_storage_get(&clients, sk, 0, 0);
 	/* The kernel has an answer: toa.ko's, which was there before us. */
 	if (!client && !ctx->retval)
-		return 1;
+		goto not_ours;
 	ctx->retval = ctx->optname == TOA_CLIENT ? answer_client(ctx, client) :
 						   answer_dpvs(ctx, client, sk->family);
+	return 1;
+not_ours:
+	leave(ctx);
 	return 1;
 }
 
