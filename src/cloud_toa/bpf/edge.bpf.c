@@ -349,8 +349,7 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 			sender->option.port = bpf_htons(ctx->local_port);
 		COUNT(connections);
 	}
-	bpf_sock_ops_cb_flags_set(ctx,
-				  ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	switch_on(ctx, sender);
 }
 
 SEC("sockops")
@@ -369,7 +368,17 @@ int edge_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		listen(ctx);
 		break;
+	/* The last one before the SYN, and the one before the ACK. */
+	case BPF_SOCK_OPS_NEEDS_ECN:
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	/* What another program has asked for alone. */
+	case BPF_SOCK_OPS_RTO_CB:
+	case BPF_SOCK_OPS_RETRANS_CB:
+	case BPF_SOCK_OPS_RTT_CB:
+		restore(ctx);
+		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		restore(ctx);
 		tell(ctx);
 		break;
 	}
