@@ -24,7 +24,7 @@ EDGE_HOOKS = {f"hook {hook}" for hook in ("sockops", "cgroup/bind4", "cgroup/bin
 ORIGIN_HOOKS = {"hook sockops", "hook cgroup/getsockopt"} | {
     f"hook cgroup/getpeername{family}" for family in (4, 6)
 }
-EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT"}
+EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT", "other programs"}
 EDGE_ONLY = {"haproxy", "nginx", "libnetfilter_queue.so.1", "nft", "ip", "NFQUEUE"} | {"conntrack"}
 NO_BPFFS = "while umount -l /sys/fs/bpf 2>/dev/null; do :; done"
 UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

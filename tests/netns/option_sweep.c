@@ -48,7 +48,7 @@ static const struct socket_kind {
 	{ "tcp6-listening", AF_INET6, SOCK_STREAM, IPPROTO_TCP },
 	{ "unix-connected", AF_UNIX, SOCK_STREAM, 0 },
 	{ "netlink-member", AF_NETLINK, SOCK_RAW, NETLINK_ROUTE },
-	/* Modules, asked for where they are loaded. */
+	/* Of modules, which the first socket would load. */
 	{ "rds", 21, SOCK_SEQPACKET, 0 },
 	{ "sctp", AF_INET, SOCK_STREAM, IPPROTO_SCTP },
 	{ "dccp", AF_INET, SOCK_DCCP, IPPROTO_DCCP },
@@ -114,6 +114,17 @@ static int made(const struct socket_kind *kind)
 		must(setsockopt(sock, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)),
 		     "membership");
 	return sock;
+}
+
+/* A kernel may be built without a protocol. */
+static int supported(const struct socket_kind *kind)
+{
+	int sock = socket(kind->family, kind->type, kind->protocol);
+
+	if (sock < 0)
+		return errno != EPROTONOSUPPORT && errno != EAFNOSUPPORT && errno != ESOCKTNOSUPPORT;
+	close(sock);
+	return 1;
 }
 
 static int unknown(int error)
@@ -242,6 +253,8 @@ int main(int count, char **words)
 			fprintf(stderr, "no such socket: %s\n", words[word]);
 			return 2;
 		}
+		if (!supported(kind))
+			continue;
 		for (int level = 0; level < 300; level++)
 			if (level < 2 || level == 6 || level == 17 || level == 41 || level == 58 || level == 132 ||
 			    level == 136 || level >= 255)

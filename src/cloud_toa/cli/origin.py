@@ -4,10 +4,13 @@
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from cloud_toa import doctor, kmod
-from cloud_toa.bpf import cgroup, origin
+from cloud_toa.bpf import cgroup, origin, others
+from cloud_toa.bpf.others import Other
+from cloud_toa.bpf.pinned import Pinned
 from cloud_toa.cli import origin_echo, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import OriginSettings
@@ -124,24 +127,25 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    shown = [found for found in (_bpf(), _module()) if found]
+    met = others.beside(Pinned(origin.DATAPATH))
+    shown = [found for found in (_bpf(met), _module()) if found]
     if not shown:
         return report.not_attached("origin", arguments.json)
     if arguments.json:
         print(json.dumps(shown[0] | ({"beside": shown[1]} if shown[1:] else {})))
     else:
-        print("\n".join(report.text("origin", one) for one in shown))
+        print("\n".join(report.text("origin", one, met) for one in shown))
     return 0
 
 
-def _bpf() -> dict[str, Any] | None:
+def _bpf(met: Sequence[Other]) -> dict[str, Any] | None:
     status = origin.status()
     if status is None:
         return None
     settings = _settings(status.settings)
     return {
         "datapath": "bpf",
-        **report.status(settings, status.cgroups, status.counters, status.programs),
+        **report.status(settings, status.cgroups, status.counters, status.programs, met),
     }
 
 

@@ -13,7 +13,17 @@ from pathlib import Path
 
 from cloud_toa.bpf import edge, origin
 from cloud_toa.bpf.attachment import Datapath
-from cloud_toa.doctor import balancer, conntrack, ebpf, hooks, module, queue, remedies, table
+from cloud_toa.doctor import (
+    balancer,
+    conntrack,
+    ebpf,
+    hooks,
+    module,
+    others,
+    queue,
+    remedies,
+    table,
+)
 from cloud_toa.doctor.finding import Finding, State
 from cloud_toa.doctor.hooks import Trial, Verdict
 
@@ -44,6 +54,7 @@ def diagnose(datapaths: Sequence[Datapath] = BOTH) -> list[Finding]:
     found = [
         ebpf.linux(release, newer, has_hooks=_all_loaded(trials)),
         *hooks.findings(trials, newer, libbpf_1),
+        others.programs(datapaths, BOTH),
         ebpf.cgroup2(),
         ebpf.bpffs(),
         ebpf.capabilities(own),
