@@ -82,6 +82,16 @@ def anywhere(datapaths: Iterable[Datapath], ours: Iterable[int]) -> list[Other]:
     ]
 
 
+def holding(path: Path, hook: Hook) -> list[Other]:
+    """Those of a cgroup and of the ones above it: one of them may keep a hook to itself."""
+    links = set(_links())
+    return [
+        _other(number, hook, place, Turn.ANY, links)
+        for place in _upwards(path)
+        for number in _attached(place, hook)
+    ]
+
+
 _Link = tuple[int, int, int]
 """Ids of a program and of its cgroup, and the attach type."""
 
@@ -89,12 +99,11 @@ _Link = tuple[int, int, int]
 def _around(
     datapath: Datapath, attached: Attached, here: Path, links: set[_Link]
 ) -> Iterator[Other]:
-    above = [path for path in (here, *here.parents) if (path / "cgroup.procs").exists()]
     below = [path for path in cgroup.below(here) if path != here]
     for hook in datapath.hooks:
         program = attached.program(hook.program) if attached.alive(hook.program) else None
         own = libbpf.program_info(program).id if program is not None else 0
-        places = {number: path for path in above for number in _attached(path, hook)}
+        places = {number: path for path in _upwards(here) for number in _attached(path, hook)}
         effective = _attached(here, hook, effective=True)
         ours = effective.index(own) if own in effective else len(effective)
         for turn, number in enumerate(effective):
@@ -104,6 +113,10 @@ def _around(
         for path in below:
             for number in _attached(path, hook):
                 yield _other(number, hook, path, Turn.BELOW, links)
+
+
+def _upwards(path: Path) -> list[Path]:
+    return [place for place in (path, *path.parents) if (place / "cgroup.procs").exists()]
 
 
 def _other(number: int, hook: Hook, path: Path | None, turn: Turn, links: set[_Link]) -> Other:

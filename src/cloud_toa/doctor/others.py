@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from cloud_toa.bpf import others
 from cloud_toa.bpf.datapath import Datapath
+from cloud_toa.bpf.others import Other
 from cloud_toa.bpf.pinned import Pinned
 from cloud_toa.doctor import remedies
 from cloud_toa.doctor.finding import Finding, absent, there
@@ -25,4 +26,9 @@ def programs(datapaths: Sequence[Datapath], ours: Sequence[Datapath]) -> Finding
     except (ToaError, OSError) as error:
         # What is missing for it has a line of its own.
         return absent(_NAME, f"not looked for: {error}", remedies.SUDO, needed=False)
-    return there(_NAME, "; ".join(map(str, found)) or "none at these hooks")
+    return there(_NAME, "; ".join(map(_said, found)) or "none at these hooks")
+
+
+def _said(other: Other) -> str:
+    receiver = other.hook.startswith("cgroup/getpeername")
+    return f"{other}{', perhaps another receiver' if receiver else ''}"
