@@ -10,6 +10,7 @@ import pytest
 from cloud_toa.bpf import edge
 from cloud_toa.config import EdgeSettings
 from cloud_toa.demo.lab import Lab
+from cloud_toa.origins import Origins
 from cloud_toa.packet import FIN, Packet
 from tests.netns.conftest import receive
 from tests.netns.foreign import SOCKOPS, attached
@@ -88,13 +89,10 @@ def test_sender_leaves_to_others_what_they_had_before(
     lab: Lab, balancers: Path, servers: Path, order: str
 ) -> None:
     """What the other asked for before us, it keeps; what it asks for with us is not ours."""
-    seen = lab.files / "seen"
-    assert not seen.exists()
     receive(servers)
     body = (
         f"if (ctx->op == {CONNECT}) "
         f"bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | {PACKETS});\n"
-        # An option of one byte, no operation, in every packet.
         "if (ctx->op == BPF_SOCK_OPS_HDR_OPT_LEN_CB) bpf_reserve_hdr_opt(ctx, 4, 0);\n"
         "unsigned char option[4] = { 253, 4, 1, 2 };\n"
         "if (ctx->op == BPF_SOCK_OPS_WRITE_HDR_OPT_CB)\n"
@@ -117,8 +115,6 @@ def test_sender_leaves_to_others_what_they_had_before(
 def test_sender_writes_nothing_where_only_others_ask_for_packets(
     lab: Lab, balancers: Path, servers: Path
 ) -> None:
-    from cloud_toa.origins import Origins  # noqa: PLC0415
-
     receive(servers)
     edge.attach([balancers], EdgeSettings(origins=Origins.parse(["192.0.2.1"])))
     with alone(balancers, CONNECT, PACKETS):

@@ -9,6 +9,7 @@ does nothing shows the same.
 """
 
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud_toa.bpf import edge
+from cloud_toa.bpf import edge, origin, others
 from cloud_toa.config import EdgeSettings
 from cloud_toa.demo.lab import Lab, inside
 from cloud_toa.isolation import Namespace, run
 from tests.netns.conftest import receive
 from tests.netns.foreign import GETSOCKOPT, SETSOCKOPT, attached
+from tests.netns.traffic import wait_until
 
 FRESH = (
     *("tcp4", "tcp6", "mptcp4", "mptcp6", "udp4", "udp6", "raw4", "raw6"),
@@ -41,6 +43,7 @@ BEFORE_PROGRAMS = {
     "set": re.compile(r" null-?[1-9]\d*,0="),
 }
 
+BOTH = (*edge.DATAPATH.hooks, *origin.DATAPATH.hooks)
 Answers = dict[str, list[str]]
 
 
@@ -63,10 +66,18 @@ def network() -> Iterator[Namespace]:
 def answers(sweep: Path, network: Namespace, place: Path, call: str) -> Answers:
     """By socket, level and name: what each length and pointer was answered."""
     sockets = [*FRESH, *MODULES, *(WITH_SOMETHING_TO_TELL if call == "get" else ())]
+    # Another run of the tests on this host may have attached to all of it.
+    wait_until(lambda: not above(place), reason=lambda: f"these answer too: {above(place)}")
     with inside(place), network.entered():
         said = run(str(sweep), call, *sockets)
     lines = (line.split(":", 1) for line in said.splitlines())
     return {option: re.findall(r" \S+", found) for option, found in lines}
+
+
+def above(place: Path) -> list[others.Other]:
+    """Programs that answer to the cgroup's sockets as well, being attached above it."""
+    hooks = (hook for hook in BOTH if hook.name.endswith("sockopt"))
+    return [other for hook in hooks for other in others.holding(place.parent, hook)]
 
 
 def different(call: str, alone: Answers, beside: Answers, idle: Answers) -> list[str]:
@@ -107,3 +118,22 @@ def test_other_options_are_answered_as_by_the_kernel_alone(
     receive(servers)
     for place in (balancers, servers):
         assert different(call, alone, answers(sweep, network, place, call), idle) == [], place
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_another_program_still_has_the_answer(servers: Path, order: str) -> None:
+    """To an option that the kernel does not know; it is shown the caller's length."""
+    body = (
+        "int *value = ctx->optval;\n"
+        "if (ctx->level != 0 || ctx->optname != 4000 || !ctx->retval) return 1;\n"
+        "if ((void *)(value + 1) > ctx->optval_end) return 0;\n"
+        "*value = 40000 + ctx->optlen; ctx->retval = 0;"
+    )
+    with ExitStack() as programs:
+        if order == "before":
+            programs.enter_context(attached(servers, GETSOCKOPT, body))
+        receive(servers)
+        if order == "after":
+            programs.enter_context(attached(servers, GETSOCKOPT, body))
+        with inside(servers), socket.socket() as sock:
+            assert sock.getsockopt(socket.IPPROTO_IP, 4000) == 40004
