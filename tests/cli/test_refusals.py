@@ -272,7 +272,8 @@ def test_status(
     said = call(attach[0], "status", "--json")
     assert (said.code, said.err) == (0, "")
     shown = json.loads(said.out)
-    assert set(shown) == {"datapath", "attached", "settings", "cgroups", "counters", "programs"}
+    keys = {"datapath", "attached", "settings", "cgroups", "counters", "programs", "others"}
+    assert set(shown) == keys
     assert (shown["datapath"], shown["attached"]) == ("bpf", True)
     assert shown["settings"] == settings
     assert shown["cgroups"] == [str(place)]
