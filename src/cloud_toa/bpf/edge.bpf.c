@@ -299,6 +299,8 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (sender)
+		sender->flags |= SENDER_OFF;
 	known = sender && sender->option.length;
 	elsewhere = settings.listed && sender && !listed(ctx);
 	if (settings.refuse_elsewhere && elsewhere && sender->flags & SENDER_TAKEN) {

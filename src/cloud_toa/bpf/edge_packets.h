@@ -30,17 +30,17 @@ static __always_inline void switch_on(struct bpf_sock_ops *ctx, struct sender *s
 {
 	__u32 shown = ctx->bpf_sock_ops_cb_flags;
 
-	sender->flags |= SENDER_WRITING;
+	sender->flags &= ~SENDER_OFF;
 	if (shown & BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
-		sender->flags |= SENDER_WRITING_TOO;
+		sender->flags |= SENDER_SHOWN;
 	else
 		bpf_sock_ops_cb_flags_set(ctx, shown | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
 
 static __always_inline void switch_off(struct bpf_sock_ops *ctx, struct sender *sender)
 {
-	sender->flags &= ~SENDER_WRITING;
-	if (!(sender->flags & SENDER_WRITING_TOO))
+	sender->flags |= SENDER_OFF;
+	if (!(sender->flags & SENDER_SHOWN))
 		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
 						       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
 }
@@ -70,7 +70,7 @@ static __always_inline void restore(struct bpf_sock_ops *ctx)
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
 	if (!sender)
 		return;
-	if (sender->flags & SENDER_WRITING)
+	if (!(sender->flags & SENDER_OFF))
 		wanted |= BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
 	if (sender->record == RECORD_DUE_AND_ASKED)
 		wanted |= BPF_SOCK_OPS_STATE_CB_FLAG;
@@ -79,9 +79,9 @@ static __always_inline void restore(struct bpf_sock_ops *ctx)
 		return;
 	COUNT(flag_cleared);
 	if (wanted & BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG) {
-		sender->flags &= ~SENDER_WRITING_TOO;
+		sender->flags &= ~SENDER_SHOWN;
 		if (answered(ctx)) {
-			sender->flags &= ~SENDER_WRITING;
+			sender->flags |= SENDER_OFF;
 			wanted &= ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
 		}
 	}
@@ -147,8 +147,7 @@ static __always_inline void reserve(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	/* Another program may have packets shown that are none of ours. */
-	if (!sender || !(sender->flags & SENDER_WRITING))
+	if (!sender || sender->flags & SENDER_OFF)
 		return;
 
 	if (ctx->skb_tcp_flags & TCPHDR_SYN) {
