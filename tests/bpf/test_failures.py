@@ -2,6 +2,7 @@
 """What the kernel refuses leaves everything as it was. Nothing is faked: the kernel does refuse."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,11 @@ def test_a_refused_cgroup_leaves_nothing(make_cgroup: MakeCgroup, datapath: Data
         before = state(datapath, free, blocked)
         said = call(*ATTACH[datapath.name], *cgroups)
         assert (said.code, said.out) == (2, "")
-        assert said.err == (
-            f"cloud-toa: {blocked} refused {datapath.hooks[-1].name} (Operation not permitted): "
-            "another program may hold it alone\n"
+        last = datapath.hooks[-1].name
+        assert re.fullmatch(
+            f"cloud-toa: {blocked} refused {last} \\(Operation not permitted\\): "
+            f"{last} \\S+ \\(id \\d+\\) on {blocked}, without a link may hold it alone\n",
+            said.err,
         )
         assert state(datapath, free, blocked) == before
     assert call(*ATTACH[datapath.name], *cgroups).code == 0

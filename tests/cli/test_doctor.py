@@ -25,7 +25,7 @@ EDGE_HOOKS = {f"hook {hook}" for hook in ("sockops", "cgroup/bind4", "cgroup/bin
 ORIGIN_HOOKS = {"hook sockops", "hook cgroup/getsockopt"} | {
     f"hook cgroup/getpeername{family}" for family in (4, 6)
 }
-EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT"}
+EBPF = {"Linux", "cgroup2", "bpffs", "capabilities", "libbpf.so.1", "BPF JIT", "other programs"}
 QUEUE = {"libnetfilter_queue.so.1", "nft", "ip", "NFQUEUE", "conntrack"}
 EDGE_ONLY = {"haproxy", "nginx"} | QUEUE
 # Of an nginx that another test may run just now.

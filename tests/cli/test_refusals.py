@@ -274,8 +274,9 @@ def test_status(
     said = call(attach[0], "status", "--json")
     assert (said.code, said.err) == (0, "")
     shown = json.loads(said.out)
-    names = ("datapath", "attached", "settings", "cgroups", "removed", "counters", "programs")
-    assert set(shown) == set(names)
+    assert set(shown) == {
+        "datapath", "attached", "settings", "cgroups", "removed", "counters", "programs", "others",
+    }  # fmt: skip
     assert shown["removed"] == []
     assert (shown["datapath"], shown["attached"]) == ("bpf", True)
     assert shown["settings"] == settings

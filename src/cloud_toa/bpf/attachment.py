@@ -32,7 +32,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from cloud_toa.bpf import cgroup, libbpf, mounts
+from cloud_toa.bpf import cgroup, libbpf, mounts, others
 from cloud_toa.bpf.datapath import Datapath, Hook
 from cloud_toa.bpf.libbpf import Fd
 from cloud_toa.bpf.object import LoadError, Object
@@ -225,8 +225,9 @@ class Attachments(Pinned):
         except OSError as error:
             if error.errno == errno.EINVAL:
                 raise ToaError(_missing(hook)) from error
+            holding = " or ".join(map(str, others.holding(path, hook))) or "another program"
             raise ToaError(
-                f"{path} refused {hook.name} ({error.strerror}): another program may hold it alone"
+                f"{path} refused {hook.name} ({error.strerror}): {holding} may hold it alone"
             ) from error
         with link:
             libbpf.pin(link, pin)

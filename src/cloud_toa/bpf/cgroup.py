@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cloud_toa.bpf import mount_table
+from cloud_toa.bpf.mount_table import Mount
 from cloud_toa.errors import ToaError
 
-_MOUNTS = Path("/proc/self/mounts")
 _OURS = Path("/proc/self/cgroup")
 _UNITS = (".service", ".slice", ".scope")
 _POLL, _PATIENCE = 0.02, 5.0
@@ -26,20 +27,34 @@ def root() -> Path:
     Raises:
         ToaError: cgroup2 is not mounted.
     """
-    return mount_point("cgroup2", "cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")
+    return _root().place
+
+
+def _root() -> Mount:
+    return _mounted("cgroup2", "cgroup2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")
 
 
 def mount_point(kind: str, remedy: str) -> Path:
-    """The first place where a file system of this type is mounted.
+    """Where a file system of this type is mounted and can be reached.
 
     Raises:
-        ToaError: nowhere; the message is ``remedy``.
+        ToaError: nowhere; the message is ``remedy``, or names what covers it.
     """
-    for line in _MOUNTS.read_text().splitlines():
-        _, place, found, *_ = line.split()
-        if found == kind:
-            return Path(place.encode().decode("unicode_escape"))
-    raise ToaError(remedy)
+    return _mounted(kind, remedy).place
+
+
+def _mounted(kind: str, remedy: str) -> Mount:
+    listed = mount_table.mounts(kind)
+    for mount in listed:
+        if mount.reachable:
+            return mount
+    if not listed:
+        raise ToaError(remedy)
+    hidden = listed[0]
+    raise ToaError(
+        f"{kind} on {hidden.place} is covered by what is mounted on "
+        f"{mount_table.cover(hidden) or hidden.place}: umount that, or mount {kind} elsewhere"
+    )
 
 
 def resolve(name: str) -> Path:
@@ -67,13 +82,20 @@ def resolve(name: str) -> Path:
 
 def delegated() -> Path | None:
     """Our own cgroup, if systemd leaves to us what is below it (``Delegate=``); else None."""
-    for line in _OURS.read_text().splitlines():
-        number, _, home = line.split(":", 2)
-        path = root() / home.lstrip("/")
-        with suppress(OSError):  # no such attribute
-            if number == "0" and os.getxattr(path, "trusted.delegate") == b"1":
-                return path
+    path = own()
+    with suppress(OSError):  # no such attribute
+        if path is not None and os.getxattr(path, "trusted.delegate") == b"1":
+            return path
     return None
+
+
+def own() -> Path | None:
+    """The cgroup that this process is in; None where it can't be seen from here.
+
+    Raises:
+        ToaError: cgroup2 is not mounted.
+    """
+    return _place(_root(), next(name for controllers, name in _homes() if not controllers))
 
 
 def end(path: Path) -> None:
@@ -120,29 +142,52 @@ def at_root() -> Iterator[None]:
     the whole host would be charged to an administrator's session, or to a service that may
     run into its limit; and charging takes time for every connection.
     """
-    homes = [line.split(":", 2) for line in _OURS.read_text().splitlines()]
-    before: list[tuple[Path, str]] = []
-    for _, controllers, home in homes:
-        top = _hierarchy(controllers)
-        if top is not None and home != "/":
+    before: list[Path] = []
+    for controllers, home in _homes():
+        mount = _hierarchy(controllers)
+        path = _place(mount, home) if mount is not None else None
+        if mount is not None and path is not None and path != mount.place:
             with suppress(OSError):  # a container sees no root but its own
-                (top / "cgroup.procs").write_text("0")
-                before.append((top, home))
+                (mount.place / "cgroup.procs").write_text("0")
+                before.append(path)
     try:
         yield
     finally:
-        for top, home in before:
-            (top / home.lstrip("/") / "cgroup.procs").write_text("0")
+        for path in before:
+            (path / "cgroup.procs").write_text("0")
 
 
-def _hierarchy(controllers: str) -> Path | None:
+def _homes() -> Iterator[tuple[str, str]]:
+    """Controllers of each hierarchy, none of version 2's, and the name of our cgroup there."""
+    for line in _OURS.read_text().splitlines():
+        _, controllers, home = line.split(":", 2)
+        yield controllers, home
+
+
+def _hierarchy(controllers: str) -> Mount | None:
     """Where the hierarchy that may count memory is mounted: version 2, or version 1's memory."""
-    for line in _MOUNTS.read_text().splitlines():
-        _, place, kind, options, *_ = line.split()
-        if (kind == "cgroup2" and controllers == "") or (
-            kind == "cgroup" and "memory" in controllers.split(",") and "memory" in options
-        ):
-            return Path(place)
+    if not controllers:
+        found = mount_table.mounts("cgroup2")
+    elif "memory" in controllers.split(","):
+        found = [mount for mount in mount_table.mounts("cgroup") if "memory" in mount.options]
+    else:
+        return None
+    return next((mount for mount in found if mount.reachable), None)
+
+
+def _place(mount: Mount, home: str) -> Path | None:
+    """Where our cgroup is; None where it can't be seen.
+
+    In a cgroup namespace its name may say nothing of the way there: then it is looked for.
+    """
+    path = mount.inside(home)
+    if path is not None:
+        return path
+    pid = str(os.getpid())
+    for path in below(mount.place):
+        with suppress(OSError):  # removed while we looked
+            if pid in (path / "cgroup.procs").read_text().split():
+                return path
     return None
 
 
@@ -166,6 +211,11 @@ def by_identity(number: int) -> Path | None:
             except FileNotFoundError:
                 continue  # removed while we looked
     return None
+
+
+def below(top: Path) -> Iterator[Path]:
+    """A cgroup and all inside it; one that is removed meanwhile may be among them."""
+    return (Path(folder) for folder, _, _ in os.walk(top))
 
 
 def _unit(name: str, top: Path) -> Path:

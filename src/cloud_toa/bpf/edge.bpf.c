@@ -35,9 +35,6 @@
 /* No device has this index, the largest that there is. */
 #define NO_DEVICE 0x7fffffff
 
-/* The kernel shows a program at most a page of an option's value. */
-#define OPTVAL_VISIBLE 4096
-
 /* Keep the client as an option, which does not go out yet. */
 static __always_inline void keep_client(struct sender *sender, const struct toa_client *client)
 {
@@ -136,8 +133,11 @@ int edge_setopt(struct bpf_sockopt *ctx)
 	struct sender *sender;
 	struct bpf_sock *sk;
 
-	/* Left as it is, a longer value would be refused, whatever it is for. */
-	if (ctx->optlen > OPTVAL_VISIBLE) {
+	/*
+	 * A program is shown a page of a value at most. Left as it is, a longer one would be
+	 * refused, whatever it is for; 0 means to the kernel: as the caller has it.
+	 */
+	if (ctx->optlen > end - value) {
 		ctx->optlen = 0;
 		return 1;
 	}
@@ -159,13 +159,13 @@ int edge_setopt(struct bpf_sockopt *ctx)
 	/* What is bound already names no client by a bind() to come: it means what it says. */
 	if (level != SOL_SOCKET && sk->src_port)
 		return 1;
-	/* The kernel takes an int or a char here. */
-	if (value + 4 <= end) {
-		if (!*(__u32 *)value)
-			goto off;
-	} else if (value + 1 > end || !*value) {
+	/* What the kernel refuses is left to it. It takes a char of IP's options alone. */
+	if (level == SOL_IPV6 && sk->family != AF_INET6)
+		return 1;
+	if (level != SOL_IP && ctx->optlen < 4)
+		return 1;
+	if (value + 4 > end || !(ctx->optlen < 4 ? *value : *(__u32 *)value))
 		goto off;
-	}
 	sender = bpf_sk_storage_get(&senders, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!sender) {
 		COUNT(no_memory);
@@ -299,6 +299,8 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (sender)
+		sender->flags |= SENDER_OFF;
 	known = sender && sender->option.length;
 	elsewhere = settings.listed && sender && !listed(ctx);
 	if (settings.refuse_elsewhere && elsewhere && sender->flags & SENDER_TAKEN) {
@@ -349,8 +351,7 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 			sender->option.port = bpf_htons(ctx->local_port);
 		COUNT(connections);
 	}
-	bpf_sock_ops_cb_flags_set(ctx,
-				  ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	switch_on(ctx, sender);
 }
 
 SEC("sockops")
@@ -369,7 +370,17 @@ int edge_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		listen(ctx);
 		break;
+	/* The last one before the SYN, and the one before the ACK. */
+	case BPF_SOCK_OPS_NEEDS_ECN:
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	/* What another program has asked for alone. */
+	case BPF_SOCK_OPS_RTO_CB:
+	case BPF_SOCK_OPS_RETRANS_CB:
+	case BPF_SOCK_OPS_RTT_CB:
+		restore(ctx);
+		break;
 	case BPF_SOCK_OPS_STATE_CB:
+		restore(ctx);
 		tell(ctx);
 		break;
 	}

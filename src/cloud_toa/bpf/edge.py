@@ -54,6 +54,7 @@ COUNTERS = (
     "listeners",
     "refused",
     "shared_port",
+    "flag_cleared",
 )
 """Names of ``struct counters`` in edge_maps.h, which says what each counts."""
 

@@ -41,6 +41,9 @@ const volatile struct {
 #define SENDER_TAKEN 2 /* its bind() was for a client, and has bound to nothing */
 #define SENDER_TRANSPARENT 4 /* a BIND_LISTENER that the kernel made transparent */
 #define SENDER_CUT_OFF 8 /* see cut_off() */
+#define SENDER_OFF 16 /* packets that are shown are none of ours: since connect(), but for
+			 from switch_on() to switch_off() */
+#define SENDER_SHOWN 32 /* another program had packets shown before us */
 
 /* One per socket of the load balancer that was made transparent or named its client. */
 struct sender {
@@ -99,6 +102,7 @@ struct counters {
 	__u64 listeners; /* listeners whose bind() was taken for a client's: cut off */
 	__u64 refused; /* connections bound to a client, to a destination that is not listed */
 	__u64 shared_port; /* connections of transparent sockets that share their port: left alone */
+	__u64 flag_cleared; /* times that another program took from us what switch_on() asks for */
 };
 
 #include "counters.h"

@@ -22,10 +22,70 @@ static __always_inline int linux_magic(const struct toa_option *option)
 		(option->ip[0] & TOA_BE32(0xffff0000)) == TOA_BE32(TCP_SMC_MAGIC << 16));
 }
 
-static __always_inline void switch_off(struct bpf_sock_ops *ctx)
+/*
+ * Have packets shown to us. The flag for it is one for all programs of a socket: who has it set
+ * before us has it for longer, and who sets another one alone takes it from us (restore()).
+ */
+static __always_inline void switch_on(struct bpf_sock_ops *ctx, struct sender *sender)
 {
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
-					       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+	__u32 shown = ctx->bpf_sock_ops_cb_flags;
+
+	sender->flags &= ~SENDER_OFF;
+	if (shown & BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
+		sender->flags |= SENDER_SHOWN;
+	else
+		bpf_sock_ops_cb_flags_set(ctx, shown | BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+}
+
+static __always_inline void switch_off(struct bpf_sock_ops *ctx, struct sender *sender)
+{
+	sender->flags |= SENDER_OFF;
+	if (!(sender->flags & SENDER_SHOWN))
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
+						       ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG);
+}
+
+/* The origin has answered beyond its SYN-ACK, which acknowledged 1: it has the option. */
+static __always_inline int answered(struct bpf_sock_ops *ctx)
+{
+	return ctx->bytes_received || ctx->bytes_acked > 1;
+}
+
+/*
+ * At callbacks that come anyway: ask again for what another program has taken from us, by
+ * bpf_sock_ops_cb_flags_set() with a flag of its own alone.
+ */
+static __always_inline void restore(struct bpf_sock_ops *ctx)
+{
+	__u32 shown = ctx->bpf_sock_ops_cb_flags, wanted = 0;
+	struct sender *sender;
+	struct bpf_sock *sk;
+
+	/* The usual case, at no cost. */
+	if (!settings.tell && shown & BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG)
+		return;
+	sk = ctx->sk;
+	if (!sk)
+		return;
+	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
+	if (!sender)
+		return;
+	if (!(sender->flags & SENDER_OFF))
+		wanted |= BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
+	if (sender->record == RECORD_DUE_AND_ASKED)
+		wanted |= BPF_SOCK_OPS_STATE_CB_FLAG;
+	wanted &= ~shown;
+	if (!wanted)
+		return;
+	COUNT(flag_cleared);
+	if (wanted & BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG) {
+		sender->flags &= ~SENDER_SHOWN;
+		if (answered(ctx)) {
+			sender->flags |= SENDER_OFF;
+			wanted &= ~BPF_SOCK_OPS_WRITE_HDR_OPT_CB_FLAG;
+		}
+	}
+	bpf_sock_ops_cb_flags_set(ctx, shown | wanted);
 }
 
 /* Whether a client that means this host or link would go to another host. Counted. */
@@ -54,14 +114,14 @@ static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *s
 	struct bpf_sock *sk = ctx->sk;
 
 	if (!entry || !entry->late || !take_port(sender, entry)) {
-		switch_off(ctx);
+		switch_off(ctx, sender);
 		if (sk)
 			bpf_sk_storage_delete(&senders, sk);
 		return 0;
 	}
 	sender->room = sender->option.length;
 	if (leaves_its_host(ctx, sender)) {
-		switch_off(ctx);
+		switch_off(ctx, sender);
 		return 0;
 	}
 	COUNT(late);
@@ -87,7 +147,7 @@ static __always_inline void reserve(struct bpf_sock_ops *ctx)
 	if (!sk)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender)
+	if (!sender || sender->flags & SENDER_OFF)
 		return;
 
 	if (ctx->skb_tcp_flags & TCPHDR_SYN) {
@@ -113,9 +173,8 @@ static __always_inline void reserve(struct bpf_sock_ops *ctx)
 		COUNT(syn);
 		return;
 	}
-	/* The origin has answered beyond its SYN-ACK, which acknowledged 1: it has the option. */
-	if (sender->after_syn && (ctx->bytes_received || ctx->bytes_acked > 1)) {
-		switch_off(ctx);
+	if (sender->after_syn && answered(ctx)) {
+		switch_off(ctx, sender);
 		return;
 	}
 	/* No packet yet: the kernel wants to know how much data will fit beside the option. */

@@ -8,6 +8,7 @@ Source: libbpf 1.0 and later (``bpf/libbpf.h``, ``bpf/bpf.h``), ``linux/bpf.h``.
 """
 
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from ctypes import byref, c_uint32, c_uint64
@@ -19,16 +20,20 @@ from typing import Any, Self
 from cloud_toa.bpf.library import check, library
 
 __all__ = [
+    "LINK_CGROUP",
     "Fd",
     "LinkInfo",
     "MapInfo",
     "ProgramInfo",
+    "attached",
     "keys",
     "library",
+    "link_by_id",
     "link_cgroup",
     "link_detach",
     "link_info",
     "link_update",
+    "links",
     "lookup",
     "map_by_id",
     "map_info",
@@ -145,10 +150,22 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class LinkInfo:
-    """A program's attachment; ``cgroup_id`` is 0 once the cgroup was removed."""
+    """A program's attachment.
 
+    ``type`` as in ``enum bpf_link_type``; the last two are a cgroup link's, and ``cgroup_id``
+    is 0 once the cgroup was removed.
+    """
+
+    type: int
     prog_id: int
     cgroup_id: int
+    attach_type: int
+
+
+LINK_CGROUP = 3
+"""BPF_LINK_TYPE_CGROUP."""
+
+_QUERY_EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 
 
 def link_cgroup(program: Fd, cgroup: int, attach_type: int) -> Fd:
@@ -164,6 +181,38 @@ def link_update(link: Fd, program: Fd) -> None:
 def link_detach(link: Fd) -> None:
     """Take a link's program off now, whoever still holds the link. Linux 5.9."""
     check(library().bpf_link_detach(link.number))
+
+
+def links() -> Iterator[int]:
+    """The ids of all links, of all kinds. Linux 5.8."""
+    number = c_uint32()
+    while library().bpf_link_get_next_id(number, byref(number)) == 0:
+        yield number.value
+
+
+def link_by_id(number: int) -> Fd:
+    """Open a link by its id. Linux 5.8."""
+    return Fd(check(library().bpf_link_get_fd_by_id(number)))
+
+
+def attached(cgroup: Fd, attach_type: int, *, effective: bool = False) -> list[int]:
+    """Ids of the programs of a cgroup (an open directory), in the order in which they run.
+
+    ``effective``: with those of the cgroups above, which run for its sockets as well.
+    """
+    flags = _QUERY_EFFECTIVE if effective else 0
+    count = c_uint32()
+    while True:
+        ids = (c_uint32 * count.value)()
+        room = c_uint32(len(ids))
+        result = library().bpf_prog_query(
+            cgroup.number, attach_type, flags, None, ids if len(ids) else None, byref(room)
+        )
+        if result != -errno.ENOSPC:
+            check(result)
+            if room.value <= len(ids):
+                return list(ids[: room.value])
+        count = room
 
 
 def pin(fd: Fd, path: Path) -> None:
@@ -209,7 +258,7 @@ def map_info(fd: Fd) -> MapInfo:
 def link_info(link: Fd) -> LinkInfo:
     """What the kernel says of a cgroup link."""
     info = _info(link, _LinkInfo())
-    return LinkInfo(info.prog_id, info.cgroup_id)
+    return LinkInfo(info.type, info.prog_id, info.cgroup_id, info.attach_type)
 
 
 def lookup(fd: Fd, key: bytes, size: int) -> bytes:

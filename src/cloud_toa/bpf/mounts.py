@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloud_toa import libc
-from cloud_toa.bpf import cgroup
+from cloud_toa.bpf import cgroup, mount_table
 from cloud_toa.errors import ToaError
 
 BPFFS = Path("/sys/fs/bpf")
@@ -49,8 +49,11 @@ def lacks() -> str:
         cgroup.root()
     except ToaError as error:
         missing["cgroup2"] = str(error)
-    if bpffs() is None and not mountable():
-        missing["bpffs"] = NOT_MOUNTED
+    try:
+        cgroup.mount_point("bpf", NOT_MOUNTED)
+    except ToaError as error:
+        if not mountable():
+            missing["bpffs"] = str(error)
     hidden = _hidden(*missing) if missing else None
     return hidden or "; ".join(missing.values())
 
@@ -68,7 +71,7 @@ def cgroup2() -> Path:
 
 
 def bpffs() -> Path | None:
-    """Where bpffs is mounted; None where it is not."""
+    """Where bpffs is mounted and can be reached; None where it is not."""
     with suppress(ToaError):
         return cgroup.mount_point("bpf", NOT_MOUNTED)
     return None
@@ -80,15 +83,17 @@ def of_pins() -> Path:
     Raises:
         ToaError: it is out of reach, so that nobody can tell.
     """
-    place = bpffs()
-    if place is None and not mountable():
-        raise ToaError(_hidden("bpffs") or NOT_MOUNTED)
-    return place or BPFFS
+    try:
+        return cgroup.mount_point("bpf", NOT_MOUNTED)
+    except ToaError as error:
+        if not mountable():
+            raise ToaError(_hidden("bpffs") or str(error)) from None
+    return BPFFS
 
 
 def mountable() -> bool:
-    """Whether this process may mount bpffs here."""
-    return os.geteuid() == 0 and for_the_host()
+    """Whether this process may mount bpffs here. Not over one that is covered: it may have pins."""
+    return os.geteuid() == 0 and for_the_host() and not mount_table.mounts("bpf")
 
 
 def for_the_host() -> bool:

@@ -29,8 +29,8 @@
 #define EFAULT 14
 #define ENOTCONN 107
 
-/* The kernel shows a program at most a page of an option's value. */
-#define OPTVAL_VISIBLE 4096
+extern int LINUX_KERNEL_VERSION __kconfig;
+#define LINUX_5_18 ((5 << 16) + (18 << 8))
 
 static __always_inline int trusted(struct bpf_sock_ops *ctx)
 {
@@ -60,6 +60,24 @@ static __always_inline int keep(struct bpf_sock_ops *ctx, struct toa_client *cli
 	return 1;
 }
 
+/*
+ * The first data may bring it: have packets parsed for us. Not PARSE_UNKNOWN: a kind 254 with
+ * port 63881 is known to Linux. Packets without further options take the fast path and are not
+ * shown. The flag is one for all programs of a socket, hence `waiting`.
+ */
+static __always_inline void wait(struct bpf_sock_ops *ctx, struct counters *count)
+{
+	__u32 shown = ctx->bpf_sock_ops_cb_flags;
+	struct waiting here = { .too = !!(shown & BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG) };
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk || !bpf_sk_storage_get(&waiting, sk, &here, BPF_SK_STORAGE_GET_F_CREATE)) {
+		count->no_memory++;
+		return;
+	}
+	bpf_sock_ops_cb_flags_set(ctx, shown | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+}
+
 static __always_inline void established(struct bpf_sock_ops *ctx, struct counters *count)
 {
 	struct toa_client client = {};
@@ -81,20 +99,19 @@ static __always_inline void established(struct bpf_sock_ops *ctx, struct counter
 	count->absent++;
 	if (verdict == TOA_UNUSABLE || !trusted(ctx))
 		return;
-	/*
-	 * The first data may bring it. Not PARSE_UNKNOWN: a kind 254 with port 63881 is known
-	 * to Linux. Packets without further options take the fast path and are not shown.
-	 */
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags |
-					       BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+	wait(ctx, count);
 }
 
 /* Until data has come, a packet may bring what the handshake did not. */
 static __always_inline void first_data(struct bpf_sock_ops *ctx, struct counters *count)
 {
 	struct toa_client client = {};
+	struct bpf_sock *sk = ctx->sk;
 	enum toa_verdict verdict;
+	struct waiting *here;
 
+	if (!sk || !bpf_sk_storage_get(&waiting, sk, 0, 0))
+		return; /* another program has these parsed */
 	if (!ctx->bytes_received) {
 		verdict = find_in_packet(ctx, &client, count);
 		if (verdict == TOA_SKIP)
@@ -104,27 +121,69 @@ static __always_inline void first_data(struct bpf_sock_ops *ctx, struct counters
 			count->absent--;
 		}
 	}
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
-					       ~BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+	sk = ctx->sk;
+	here = sk ? bpf_sk_storage_get(&waiting, sk, 0, 0) : 0;
+	if (!here)
+		return;
+	if (!here->too)
+		bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags &
+						       ~BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
+	bpf_sk_storage_delete(&waiting, sk);
+}
+
+/*
+ * At callbacks that another program has asked for: ask again for what it has taken from us, by
+ * bpf_sock_ops_cb_flags_set() with a flag of its own alone.
+ */
+static __always_inline void restore(struct bpf_sock_ops *ctx)
+{
+	__u32 shown = ctx->bpf_sock_ops_cb_flags;
+	struct bpf_sock *sk = ctx->sk;
+	struct waiting *here;
+
+	if (shown & BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG || !sk)
+		return;
+	here = bpf_sk_storage_get(&waiting, sk, 0, 0);
+	if (!here)
+		return;
+	COUNT(flag_cleared);
+	if (ctx->bytes_received) {
+		bpf_sk_storage_delete(&waiting, sk); /* too late */
+		return;
+	}
+	here->too = 0;
+	bpf_sock_ops_cb_flags_set(ctx, shown | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
 }
 
 SEC("sockops")
 int origin_sockops(struct bpf_sock_ops *ctx)
 {
-	__u32 op = ctx->op;
 	struct counters *count;
 	int on = 1;
 
-	if (op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count = counters_here();
 		if (count)
 			established(ctx, count);
-	} else if (op == BPF_SOCK_OPS_PARSE_HDR_OPT_CB) {
+		break;
+	case BPF_SOCK_OPS_PARSE_HDR_OPT_CB:
 		count = counters_here();
 		if (count)
 			first_data(ctx, count);
-	} else if (settings.save_syn && op == BPF_SOCK_OPS_TCP_LISTEN_CB) {
-		bpf_setsockopt(ctx, SOL_TCP, TCP_SAVE_SYN, &on, sizeof(on));
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		if (settings.save_syn)
+			bpf_setsockopt(ctx, SOL_TCP, TCP_SAVE_SYN, &on, sizeof(on));
+		break;
+	/* What another program has asked for alone. */
+	case BPF_SOCK_OPS_STATE_CB:
+	case BPF_SOCK_OPS_RTO_CB:
+	case BPF_SOCK_OPS_RETRANS_CB:
+	case BPF_SOCK_OPS_RTT_CB:
+	case BPF_SOCK_OPS_HDR_OPT_LEN_CB:
+		restore(ctx);
+		break;
 	}
 	return 1;
 }
@@ -228,28 +287,47 @@ static __always_inline int answer_dpvs(struct bpf_sockopt *ctx, const struct toa
 	return 0;
 }
 
+/*
+ * Options that are not ours: what the kernel has answered stays as it is. With a length left
+ * in `ctx` the kernel copies that much of what it has shown us back to the caller, over its
+ * own answer. That is the same where the answer is in there. It is not where
+ *
+ * - the answer is longer than the caller's buffer or than a page: EFAULT, whatever it is for;
+ * - the answer is a positive number, as of RDS_INFO_*: zeros, as nothing was shown;
+ * - the call has failed, before Linux 5.18: zeros, and the length that ERANGE goes with is lost.
+ *
+ * A length of 0 says that there is nothing to copy. Elsewhere it stays, as another program may
+ * have an answer.
+ */
+static __always_inline void leave(struct bpf_sockopt *ctx)
+{
+	__u8 *value = ctx->optval, *end = ctx->optval_end;
+
+	if (ctx->optlen > end - value || ctx->retval > 0 ||
+	    (ctx->retval && LINUX_KERNEL_VERSION < LINUX_5_18))
+		ctx->optlen = 0;
+}
+
 SEC("cgroup/getsockopt")
 int origin_getopt(struct bpf_sockopt *ctx)
 {
 	struct toa_client *client;
 	struct bpf_sock *sk;
 
-	/* Left as it is, a longer value would be refused, whatever it is for. */
-	if (ctx->optlen > OPTVAL_VISIBLE) {
-		ctx->optlen = 0;
-		return 1;
-	}
 	if (ctx->level != SOL_IP || (ctx->optname != TOA_CLIENT && ctx->optname != TOA_DPVS_CLIENT))
-		return 1;
+		goto not_ours;
 	sk = ctx->sk;
 	if (!sk || sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
-		return 1;
+		goto not_ours;
 	client = bpf_sk_storage_get(&clients, sk, 0, 0);
 	/* The kernel has an answer: toa.ko's, which was there before us. */
 	if (!client && !ctx->retval)
-		return 1;
+		goto not_ours;
 	ctx->retval = ctx->optname == TOA_CLIENT ? answer_client(ctx, client) :
 						   answer_dpvs(ctx, client, sk);
+	return 1;
+not_ours:
+	leave(ctx);
 	return 1;
 }
 

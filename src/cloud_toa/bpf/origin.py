@@ -28,7 +28,7 @@ DATAPATH = Datapath(
         Hook("origin_peer6", "cgroup/getpeername6", 30, "5.8"),
         Hook("origin_getopt", "cgroup/getsockopt", 21, "5.3"),
     ),
-    kept=("clients", "counters"),
+    kept=("clients", "counters", "waiting"),
     filled=("trust",),
 )
 
@@ -44,6 +44,7 @@ COUNTERS = (
     "late",
     "saved_syn",
     "no_memory",
+    "flag_cleared",
 )
 """Names of ``struct counters`` in origin_maps.h, which says what each counts."""
 

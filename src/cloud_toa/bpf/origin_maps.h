@@ -26,6 +26,18 @@ struct {
 	__type(value, struct toa_client);
 } clients SEC(".maps");
 
+/* Sockets whose first data may bring the client. */
+struct waiting {
+	__u8 too; /* another program had packets parsed before us */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct waiting);
+} waiting SEC(".maps");
+
 /* Networks of edges, IPv4 as ::ffff:a.b.c.d. */
 struct trust_key {
 	__u32 prefixlen;
@@ -49,6 +61,7 @@ struct counters {
 	__u64 late; /* of the found: those that came with the first data only */
 	__u64 saved_syn; /* of the found: those that came with the SYN only */
 	__u64 no_memory; /* sockets that the kernel had no memory to remember */
+	__u64 flag_cleared; /* times that another program took from us what wait() asks for */
 };
 
 #include "counters.h"

@@ -4,7 +4,8 @@
 import argparse
 import json
 
-from cloud_toa.bpf import cgroup, edge, mounts
+from cloud_toa.bpf import cgroup, edge, mounts, others
+from cloud_toa.bpf.pinned import Pinned
 from cloud_toa.cli import edge_run, edge_test, edge_top, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import EdgeSettings, NoPort, Where
@@ -132,10 +133,18 @@ def _status(arguments: argparse.Namespace) -> int:
         "refuse_elsewhere": status.settings.refuse_elsewhere,
         "control": status.settings.control,
     }
+    met = others.beside(Pinned(edge.DATAPATH))
     shown = {
         "datapath": "bpf",
-        **report.status(settings, status.cgroups, status.counters, status.programs, status.removed),
+        **report.status(
+            settings,
+            status.cgroups,
+            status.counters,
+            status.programs,
+            removed=status.removed,
+            beside=met,
+        ),
         **beside,
     }
-    print(json.dumps(shown) if arguments.json else lines + report.text("edge", shown))
+    print(json.dumps(shown) if arguments.json else lines + report.text("edge", shown, met))
     return 0

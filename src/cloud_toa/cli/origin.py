@@ -5,10 +5,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from cloud_toa import doctor, foreign_modules, kmod
-from cloud_toa.bpf import cgroup, mounts, origin
+from cloud_toa.bpf import cgroup, mounts, origin, others
+from cloud_toa.bpf.others import Other
+from cloud_toa.bpf.pinned import Pinned
 from cloud_toa.cli import origin_echo, report
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.config import OriginSettings
@@ -139,24 +142,32 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    shown = [found for found in (_bpf(), _module()) if found]
+    met = others.beside(Pinned(origin.DATAPATH))
+    shown = [found for found in (_bpf(met), _module()) if found]
     if not shown:
         return report.not_attached("origin", arguments.json)
     if arguments.json:
         print(json.dumps(shown[0] | ({"beside": shown[1]} if shown[1:] else {})))
     else:
-        print("\n".join(report.text("origin", one) for one in shown))
+        print("\n".join(report.text("origin", one, met) for one in shown))
     return 0
 
 
-def _bpf() -> dict[str, Any] | None:
+def _bpf(met: Sequence[Other]) -> dict[str, Any] | None:
     status = origin.status()
     if status is None:
         return None
     settings = _settings(status.settings)
     return {
         "datapath": "bpf",
-        **report.status(settings, status.cgroups, status.counters, status.programs, status.removed),
+        **report.status(
+            settings,
+            status.cgroups,
+            status.counters,
+            status.programs,
+            removed=status.removed,
+            beside=met,
+        ),
     }
 
 
@@ -166,7 +177,7 @@ def _module() -> dict[str, Any] | None:
         return None
     settings = {**_settings(status.settings), "table_size": status.table_size}
     counters = {**status.counters, "entries": status.entries}
-    return {"datapath": "kmod", **report.status(settings, (), counters, (), ())}
+    return {"datapath": "kmod", **report.status(settings, (), counters, (), removed=())}
 
 
 def _settings(settings: OriginSettings) -> dict[str, Any]:

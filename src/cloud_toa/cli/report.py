@@ -8,12 +8,14 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cloud_toa.bpf import cgroup
 from cloud_toa.bpf.attachment import Outcome
 from cloud_toa.bpf.libbpf import ProgramInfo
+from cloud_toa.bpf.others import Other
 from cloud_toa.bpf.pinned import Removed
 
 Subparsers = Any
@@ -107,7 +109,9 @@ def status(
     places: Sequence[Path | None],
     counters: dict[str, int],
     programs: Sequence[ProgramInfo],
+    *,
     removed: Sequence[Removed],
+    beside: Sequence[Other] = (),
 ) -> dict[str, Any]:
     """A datapath's state as ``status --json`` prints it; run times in nanoseconds."""
     return {
@@ -122,10 +126,14 @@ def status(
             {"name": info.name, "runs": info.run_cnt, "run_time_ns": info.run_time_ns}
             for info in programs
         ],
+        "others": [
+            {**asdict(other), "cgroup": str(other.cgroup) if other.cgroup else None}
+            for other in beside
+        ],
     }
 
 
-def text(datapath: str, shown: dict[str, Any]) -> str:
+def text(datapath: str, shown: dict[str, Any], beside: Sequence[Other] = ()) -> str:
     """The same for people."""
     module = shown["datapath"] == "kmod"
     lines = [f"{datapath}: {'by toa.ko, on the whole host' if module else 'attached'}"]
@@ -155,6 +163,8 @@ def text(datapath: str, shown: dict[str, Any]) -> str:
         ]
     else:
         lines.append("    not counted: sysctl kernel.bpf_stats_enabled=1 (costs some itself)")
+    if beside:
+        lines += ["  programs of others", *(f"    {other}" for other in beside)]
     return "\n".join(lines)
 
 

@@ -173,13 +173,14 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 @contextmanager
 def inside(place: Path) -> Iterator[None]:
     """Let this process's new sockets belong to a cgroup."""
-    before = Path("/proc/self/cgroup").read_text().splitlines()
-    home = next(line.split(":", 2)[2] for line in before if line.startswith("0::"))
+    before = cgroup.own()
+    if before is None:
+        raise ToaError("this process's cgroup can't be seen from here")
     (place / "cgroup.procs").write_text("0")
     try:
         yield
     finally:
-        (cgroup.root() / home.lstrip("/") / "cgroup.procs").write_text("0")
+        (before / "cgroup.procs").write_text("0")
 
 
 def _cable(host: Namespace, v4: str, v6: str) -> list[str]:

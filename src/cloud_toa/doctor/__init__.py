@@ -23,6 +23,7 @@ from cloud_toa.doctor import (
     hooks,
     module,
     nginx,
+    others,
     queue,
     remedies,
     table,
@@ -78,6 +79,7 @@ def diagnose(profile: Profile = BOTH) -> Diagnosis:
     found = [
         ebpf.linux(release, newer, has_hooks=_all_loaded(trials)),
         *hooks.findings(trials, newer, libbpf_1, own.remedy),
+        others.programs(profile.datapaths, BOTH.datapaths),
         ebpf.cgroup2(),
         ebpf.bpffs(),
         ebpf.capabilities(own),
