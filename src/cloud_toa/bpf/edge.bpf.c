@@ -314,11 +314,14 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		if (!settings.control)
 			return;
 		sender = 0;
-		entry = named_port(ctx->local_port);
-		if (entry)
-			known = 1;
-		else if (!late_peers())
+		entry = port_entry(ctx->local_port);
+		if (!entry)
 			return;
+		known = port_waits(entry);
+		if (!known && !late_peers()) {
+			occupy(ctx, sk, entry, 1, 0);
+			return;
+		}
 		elsewhere = settings.listed && !listed(ctx);
 	}
 	if (elsewhere) {
@@ -339,8 +342,13 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		}
 		sender->room = TOA_V6_LEN;
 	}
-	if (entry && !take_port(sender, entry))
-		return;
+	if (entry) {
+		int late = entry->judged != WHATEVER_BEGAN;
+
+		known = known && take_port(sender, entry, PORT_WAITING);
+		if (!known || late)
+			occupy(ctx, sk, entry, !known, 1);
+	}
 	if (known) {
 		sender->room = sender->option.length;
 		if (leaves_its_host(ctx, sender))
@@ -371,6 +379,7 @@ int edge_sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		tell(ctx);
+		leave(ctx);
 		break;
 	}
 	return 1;

@@ -29,7 +29,7 @@ DATAPATH = Datapath(
         Hook("edge_bind6", "cgroup/bind6", 9, "4.17"),
         Hook("edge_setopt", "cgroup/setsockopt", 22, "5.3"),
     ),
-    kept=("senders", "counters", "ports", "records"),
+    kept=("senders", "counters", "ports", "occupants", "records"),
     filled=("origins",),
 )
 
@@ -123,6 +123,12 @@ def ports() -> mmap.mmap | None:
     The memory of a `cloud_toa.ports.PortTable`, mapped writable and shared. An exchange of
     programs keeps the table as long as the settings' ``control`` stays on.
     """
+    table = ports_map()
+    return None if table is None else mmap.mmap(table.number, SIZE)
+
+
+def ports_map() -> libbpf.Fd | None:
+    """The map that `ports` maps into memory."""
     table = Attachments(DATAPATH).map("ports")
     if table is None:
         return None
@@ -130,7 +136,7 @@ def ports() -> mmap.mmap | None:
     # Without `control`, or of another version with another layout, it is no table of ours.
     if (about.value_size, about.max_entries) != (ENTRY.size, PORTS):
         return None
-    return mmap.mmap(table.number, SIZE)
+    return table
 
 
 def told() -> records.Records | None:

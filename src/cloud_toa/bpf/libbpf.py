@@ -23,6 +23,8 @@ __all__ = [
     "LinkInfo",
     "MapInfo",
     "ProgramInfo",
+    "attach_to_map",
+    "attach_to_tracepoint",
     "keys",
     "library",
     "link_cgroup",
@@ -164,6 +166,16 @@ def link_update(link: Fd, program: Fd) -> None:
 def link_detach(link: Fd) -> None:
     """Take a link's program off now, whoever still holds the link. Linux 5.9."""
     check(library().bpf_link_detach(link.number))
+
+
+def attach_to_map(program: Fd, sockets: Fd, attach_type: int) -> None:
+    """Have a program see what comes to the sockets in a map; it ends with the map. Linux 4.14."""
+    check(library().bpf_prog_attach(program.number, sockets.number, attach_type, 0))
+
+
+def attach_to_tracepoint(program: Fd) -> Fd:
+    """Run a program where its section says, until what is answered is closed. Linux 5.5."""
+    return Fd(check(library().bpf_raw_tracepoint_open(None, program.number)))
 
 
 def pin(fd: Fd, path: Path) -> None:

@@ -98,10 +98,13 @@ def table(
         others: whether other tables may look at connections, see `bystanders`.
     """
     sets, begin = _origins(origins)
-    local = to_queue = after = not_named = ""
+    local = again = to_queue = after = not_named = ""
     if control:
         not_named = f"ct mark & {_NAMED:#010x} == 0"
         local = f"fib saddr type local {_set('ct', NAMED)}"
+        # A port that is used again at once, before conntrack has taken in that it was given up.
+        again = f"""ct mark & {_KIND | _NAMED:#010x} == {NAMED:#010x} \
+tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark & {~_ANSWERED & 0xFFFFFFFF:#010x}"""
         to_queue = f"ct mark & {_NAMED:#010x} != 0 {_set('meta', NAMED)}"
         after = f"""
   chain output_after {{
@@ -150,6 +153,7 @@ def table(
   chain output {{
     type filter hook output priority mangle; policy accept;
     ct state new tcp flags & (fin | syn | rst | ack) == syn jump syn
+    {again}
     ct mark & {_KIND | _ANSWERED:#010x} == {_TRANSPARENT:#010x} goto {TO_QUEUE}
   }}{after}
   chain postrouting {{

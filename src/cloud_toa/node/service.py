@@ -84,7 +84,7 @@ async def run(settings: RunSettings) -> None:
             kinds = (settings.option_type_v4, settings.option_type_v6)
             control = ControlServer(
                 settings.sock, sender.table, kinds, settings.sock_group,
-                lambda: _asked(stop, "quit:0"),
+                lambda: _asked(stop, "quit:0"), lines=sender.lines,
             )  # fmt: skip
             await control.start()
             undo.push_async_callback(control.close)
@@ -179,7 +179,7 @@ def serve_metrics(
         if now["datapath"] == "queue":
             now = status.queue() or now
         now.setdefault("counters", status.bpf_counters() or {})
-        return now | ({"control": dict(control.counters)} if control else {})
+        return now | ({"control": control.counted()} if control else {})
 
     undo.callback(metrics.serve(address, read, haproxy, setting))
     _log.info("metrics: http://%s:%d/metrics", *address)
