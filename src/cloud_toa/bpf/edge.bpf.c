@@ -151,6 +151,8 @@ int edge_setopt(struct bpf_sockopt *ctx)
 		return 1;
 	if (level == SOL_IP && name == TOA_CLIENT)
 		return set_client(ctx, sk);
+	if (settings.only_named)
+		return 1;
 	if (level == SOL_SOCKET && binds_to_device(name)) {
 		sender = bpf_sk_storage_get(&senders, sk, 0, 0);
 		/* What was cut off stays so. */

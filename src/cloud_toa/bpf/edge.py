@@ -163,12 +163,13 @@ def _pack(settings: EdgeSettings) -> bytes:
             list(NoPort).index(settings.no_port),
             USER_TIMEOUT,
             settings.refuse_elsewhere,
+            settings.only_named,
         )
     )
 
 
 def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
-    v4, v6, where, listed, control, tell, no_port, _, refuse = packed.ljust(9, b"\0")[:9]
+    v4, v6, where, listed, control, tell, no_port, _, refuse, only = packed.ljust(10, b"\0")[:10]
     destinations: list[Destination] = []
     if listed and origins is not None:
         destinations += map(_destination, libbpf.keys(origins, _KEY_SIZE))
@@ -182,6 +183,7 @@ def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
         bool(tell),
         list(NoPort)[no_port],
         bool(refuse),
+        bool(only),
     )
 
 

@@ -85,7 +85,13 @@ class Queues:
 
 
 def table(
-    origins: Origins, control: bool, mtus: Mapping[str, int], queue: str, *, others: bool
+    origins: Origins,
+    control: bool,
+    mtus: Mapping[str, int],
+    queue: str,
+    *,
+    others: bool,
+    only_named: bool = False,
 ) -> str:
     """What ``nft -f`` reads: the whole table, in place of one that is there.
 
@@ -96,8 +102,12 @@ def table(
         mtus: bytes, by device.
         queue: the queue statement; empty where `xtables` puts its own in that place.
         others: whether other tables may look at connections, see `bystanders`.
+        only_named: whether connections from other addresses than this host's are left alone.
     """
     sets, begin = _origins(origins)
+    foreign = f"""fib saddr type != local {_set("ct", _TRANSPARENT)} jump forget
+    {_nothing("ip saddr 169.254.0.0/16")}
+    {_nothing("ip6 saddr fe80::/10")}"""
     local = again = to_queue = after = not_named = ""
     if control:
         not_named = f"ct mark & {_NAMED:#010x} == 0"
@@ -137,9 +147,7 @@ tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark & {~_ANSWERED & 0
     meta nfproto ipv6 ct timeout set "ipv6"
   }}
   chain begin {{
-    fib saddr type != local {_set("ct", _TRANSPARENT)} jump forget
-    {_nothing("ip saddr 169.254.0.0/16")}
-    {_nothing("ip6 saddr fe80::/10")}
+    {"" if only_named else foreign}
     {local}
   }}
   chain syn_again {{

@@ -145,6 +145,7 @@ class QueueSender:
             self.table is not None,
             self._settings.queues,
             by_nft=self._way is Way.NFT,
+            only_named=self._settings.only_named,
         )
 
     def shown(self) -> dict[str, Any]:
