@@ -3,8 +3,9 @@
 
 It reads neither log nor exit code, restarts the program by ``quit:0`` with the next one started
 at once, and takes the socket as soon as it is there. Arguments: that folder, the address that it
-connects from, the origin, what it is to do one after the other, and edge-toa's options. Prints
-for each ``named`` or ``unnamed`` what the origin saw of twenty connections, as JSON.
+connects from, the origin, what it is to do one after the other, and edge-toa's options. For each
+``named`` and ``unnamed`` it prints what the origin saw of twenty connections, as JSON; for
+``begin``, of as many as it takes until a client is seen.
 """
 
 import json
@@ -81,6 +82,11 @@ def main() -> None:
     for word in words.split():
         if word == "restart":
             node.restart()
+        elif word == "begin":
+            seen = []
+            while not seen or seen[-1][1][0] == [source, seen[-1][0]]:
+                seen.append(node.visit(named=True))
+            print(json.dumps(seen), flush=True)
         else:
             print(json.dumps([node.visit(word == "named") for _ in range(20)]), flush=True)
     node.end()
