@@ -13,6 +13,7 @@ import pytest
 
 from cloud_toa.bpf import lines
 from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
+from tests.netns.far_origin import far_origin
 from tests.netns.queue_control import Balancer, balancer
 from tests.netns.sender import CLIENT
 from tests.netns.traffic import SERVER, listen
@@ -65,6 +66,19 @@ def test_thousands(
         assert sum(found.values()) == 3000
         assert found["right"] >= 2997
         assert "can't execute" not in lb.edge.rest()
+
+
+@DATAPATHS
+def test_over_a_way_of_200_microseconds(
+    lab: Lab, balancers: Path, receiver: Path, datapath: str
+) -> None:
+    with far_origin(lab, 200e-6) as far:
+        lab.start(lab.origin, [sys.executable, str(SERVING), "7000"], [SERVER], place=receiver)
+        with balancer(lab, balancers, datapath, False, f"-origin={far}"):
+            found = visits(lab, balancers, far, "--connections=3000", "--at-once=50", "--rate=200")
+            assert "wrong" not in found
+            assert sum(found.values()) == 3000
+            assert found["right"] >= 2997
 
 
 @DATAPATHS

@@ -14,8 +14,19 @@ import socket
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 SOCK = "/tmp/edge-toa.sock"
+
+
+class Visit(NamedTuple):
+    port: int
+    seen: list[list[object]]
+    """At accept, and after the first data."""
+
+    @property
+    def first(self) -> list[object]:
+        return self.seen[0]
 
 
 class Node:
@@ -64,7 +75,7 @@ class Node:
         for program in self._programs:
             program.wait()
 
-    def visit(self, named: bool) -> list[object]:
+    def visit(self, named: bool) -> Visit:
         self._port += 1
         with socket.socket() as sock:
             if named:
@@ -72,7 +83,7 @@ class Node:
             sock.bind((self._source, self._port))
             sock.connect(self._server)
             sock.sendall(b"x")
-            return [self._port, json.loads(sock.makefile().readline())]
+            return Visit(self._port, json.loads(sock.makefile().readline()))
 
 
 def main() -> None:
@@ -83,10 +94,10 @@ def main() -> None:
         if word == "restart":
             node.restart()
         elif word == "begin":
-            seen = []
-            while not seen or seen[-1][1][0] == [source, seen[-1][0]]:
-                seen.append(node.visit(named=True))
-            print(json.dumps(seen), flush=True)
+            began = [node.visit(named=True)]
+            while began[-1].first == [source, began[-1].port]:
+                began.append(node.visit(named=True))
+            print(json.dumps(began), flush=True)
         else:
             print(json.dumps([node.visit(word == "named") for _ in range(20)]), flush=True)
     node.end()
