@@ -19,7 +19,7 @@ EXAMPLE = PACKAGING / "run.toml"
 QUICK_TEST = PACKAGING / "systemd/cloud-toa-node.service.d/quick-test.conf"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 # Commented out, they are examples; the other options in comments show their defaults.
-EXAMPLES = {"cgroup", "max_queue_id", "metrics", "sock", "sock_group"}
+EXAMPLES = {"cgroup", "compat", "max_queue_id", "metrics", "sock", "sock_group"}
 
 
 def read(text: str, place: Path) -> dict[str, str | list[str]]:

@@ -28,44 +28,62 @@ def table(memory: bytearray) -> PortTable:
 
 def entry(memory: bytearray, port: int = PORT) -> tuple[Any, ...]:
     """The contract, written out a second time."""
-    assert len(memory) == 65536 * 40
-    return struct.unpack("=QIIBBBB20s", memory[port * 40 : port * 40 + 40])
+    assert len(memory) == 65536 * 72
+    return struct.unpack("=QQQIIIIIBBBB20s4x", memory[port * 72 : port * 72 + 72])
+
+
+def ended(memory: bytearray, now: int, port: int = PORT) -> None:
+    """What programs in the kernel note at a connection's end."""
+    struct.pack_into("=Q", memory, port * 72 + 16, now)
+
+
+ANY = 2**32 - 1
+UNSEEN = 10 * 10**9
 
 
 def test_layout_of_a_waiting_entry(table: PortTable, memory: bytearray) -> None:
     table.add(PORT, V4, NOW, late=False)
-    assert entry(memory) == (NOW + 10 * 10**9, 0, 0, 1, 0, 8, 0, V4 + bytes(12))
+    rest = (1, 0, 8, 0, V4 + bytes(12))
+    assert entry(memory) == (NOW + 10 * 10**9, 0, 0, 0, ANY, 0, 0, 0, *rest)
     table.add(PORT + 1, V6, NOW, late=True)
-    assert entry(memory, PORT + 1) == (NOW + 10 * 10**9, 0, 0, 1, 1, 20, 0, V6)
-    assert not any(memory[: PORT * 40])
-    assert not any(memory[PORT * 40 + 80 :])
+    assert entry(memory, PORT + 1) == (NOW + LIFETIME, 0, 0, 0, 0, 0, 0, 0, 1, 0, 20, 0, V6)
+    assert not any(memory[: PORT * 72])
+    assert not any(memory[PORT * 72 + 144 :])
 
 
 def test_layout_of_a_taken_entry(table: PortTable, memory: bytearray) -> None:
-    table.add(PORT, V6, NOW, late=True)
+    table.add(PORT, V6, NOW, late=False)
     assert table.take(PORT, PEER, ISN, NOW + 1) == V6
-    assert entry(memory) == (NOW + 1 + 180 * 10**9, PEER, ISN, 2, 1, 20, 0, V6)
+    until = NOW + 1 + 180 * 10**9
+    assert entry(memory) == (until, 0, 0, 0, ANY, 0, PEER, ISN, 2, 0, 20, 0, V6)
+    table.add(PORT + 1, V6, NOW, late=True)
+    assert table.take(PORT + 1, PEER, ISN, NOW + 1) == V6
+    shown = (until, NOW + 1, NOW + 1 + UNSEEN, 0, 0, 0, PEER, ISN, 2, 0, 20, 0, V6)
+    assert entry(memory, PORT + 1) == shown
 
 
-def test_layout_of_an_entry_that_a_later_packet_took(table: PortTable, memory: bytearray) -> None:
-    table.add(PORT, V4, NOW, late=True)
-    assert table.take(PORT, PEER, None, NOW) == V4
-    assert entry(memory)[1:4] == (PEER, 0, 2)
+def test_layout_after_a_syn_without_a_client(table: PortTable, memory: bytearray) -> None:
+    for number in (1, 2):
+        assert table.take(PORT, PEER, ISN + number, NOW) == b""
+        began = (0, NOW, NOW + UNSEEN, number, 0, 0, PEER, ISN + number)
+        assert entry(memory) == (*began, 0, 0, 0, 0, bytes(20))
+    assert table.take(PORT, PEER, ISN + 2, NOW + 1) == b""  # again
+    assert entry(memory)[1:4] == (NOW, NOW + UNSEEN, 2)
 
 
 def test_entry_0_says_whether_late_is_to_be_expected(table: PortTable, memory: bytearray) -> None:
     table.expect_late()
     table.expect_late()
-    assert memory[17] == 1
+    assert memory[45] == 1
     assert sum(memory) == 1
-    assert table.take(0, PEER, ISN, NOW) == b""
 
 
 def test_nothing_of_an_entry_is_left_in_the_next(table: PortTable, memory: bytearray) -> None:
-    table.add(PORT, V6, NOW, late=True)
+    table.add(PORT, V6, NOW, late=False)
     table.take(PORT, PEER, ISN, NOW)
     table.add(PORT, V4, NOW, late=False)
-    assert entry(memory) == (NOW + LIFETIME, 0, 0, 1, 0, 8, 0, V4 + bytes(12))
+    shown = (NOW + LIFETIME, 0, 0, 0, ANY, 0, PEER, ISN, 1, 0, 8, 0, V4 + bytes(12))
+    assert entry(memory) == shown
 
 
 @pytest.mark.parametrize("port", [1, 65535])
@@ -119,10 +137,12 @@ class TestSyn:
     def test_without_an_entry(self, table: PortTable) -> None:
         assert table.take(PORT, PEER, ISN, NOW) == b""
 
-    def test_in_time_and_too_late(self, table: PortTable) -> None:
-        table.add(PORT, V4, NOW, late=True)
-        assert table.take(PORT, PEER, ISN, NOW + LIFETIME) == b""
+    @pytest.mark.parametrize("late", [False, True])
+    def test_in_time_and_too_late(self, table: PortTable, late: bool) -> None:
+        table.add(PORT, V4, NOW, late=late)
+        assert table.take(PORT, PEER, ISN + 1, NOW + LIFETIME) == b""
         assert table.take(PORT, PEER, None, NOW + LIFETIME) == b""
+        table.add(PORT, V4, NOW, late=False)
         taken = NOW + LIFETIME - 1
         assert table.take(PORT, PEER, ISN, taken) == V4
         assert table.take(PORT, PEER, ISN, taken + HANDSHAKE - 1) == V4
@@ -131,83 +151,139 @@ class TestSyn:
 
     def test_with_number_0(self, table: PortTable) -> None:
         table.add(PORT, V4, NOW, late=False)
-        assert table.take(PORT, PEER, 0, NOW) == V4
-        assert table.take(PORT, PEER, None, NOW) == V4
-        # Not told from an entry that a later packet took: rather none than a stale one.
-        assert table.take(PORT, PEER, 0, NOW) == b""
+        for isn in (0, None, 0):
+            assert table.take(PORT, PEER, isn, NOW) == V4
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_again_does_not_take_what_came_after_it(self, table: PortTable, late: bool) -> None:
+        """Neither where it had a client nor where it had none: what waits is another's."""
+        table.add(PORT, OTHER, NOW, late=late)
+        table.take(PORT, PEER, ISN, NOW)
+        table.remove(PORT)
+        table.add(PORT, V4, NOW + UNSEEN + 1, late=late, written=(NOW + UNSEEN + 1,) * 2)
+        assert table.take(PORT, PEER, ISN, NOW + UNSEEN + 1) == b""
+        assert table.take(PORT, PEER, ISN + 1, NOW + UNSEEN + 1) == V4
 
 
-class TestLaterPacket:
-    """A packet after the SYN takes an entry whose peer could not wait for it."""
+class TestNoAnswer:
+    """Entries whose peer waits for no answer: whose they are."""
 
-    def test_takes_only_what_is_late(self, table: PortTable) -> None:
-        table.add(PORT, V4, NOW, late=False)
+    def test_the_next_syn(self, table: PortTable) -> None:
+        table.add(PORT, V4, NOW, late=True)
         assert table.take(PORT, PEER, None, NOW) == b""
         assert table.take(PORT, PEER, ISN, NOW) == V4
 
-    def test_is_found_again(self, table: PortTable) -> None:
-        table.add(PORT, V4, NOW, late=True)
-        assert table.take(PORT, PEER, None, NOW) == V4
-        assert table.take(PORT, PEER, None, NOW) == V4
-        assert table.take(PORT, PEER + 1, None, NOW) == b""
+    @pytest.mark.parametrize("isn", [None, ISN])
+    def test_a_connection_that_has_begun(self, table: PortTable, isn: int | None) -> None:
+        """Its later packets, and its SYN if that is sent again; no other's."""
+        table.take(PORT, PEER, ISN, NOW)
+        table.add(PORT, V4, NOW + 2, late=True, written=(NOW - 1, NOW + 1))
+        assert table.take(PORT, PEER + 1, None, NOW + 3) == b""
+        for _ in range(2):
+            assert table.take(PORT, PEER, isn, NOW + 3) == V4
+        assert table.take(PORT, PEER, None, NOW + 3) == V4
 
-    @pytest.mark.parametrize("isn", [0, 1, ISN])
-    def test_no_syn_can_follow_it(self, table: PortTable, isn: int) -> None:
-        table.add(PORT, V4, NOW, late=True)
-        table.take(PORT, PEER, None, NOW)
-        assert table.take(PORT, PEER, isn, NOW) == b""
-        assert table.take(PORT, PEER, None, NOW) == b""
+    @pytest.mark.parametrize("seen", [True, False])
+    def test_never_a_later_syn(self, table: PortTable, memory: bytearray, seen: bool) -> None:
+        """Whether its end was seen or not."""
+        table.take(PORT, PEER, ISN, NOW)
+        if seen:
+            ended(memory, NOW + 2)
+        table.add(PORT, V4, NOW + 3, late=True, written=(NOW + 1, NOW + 2))
+        assert table.take(PORT, PEER, ISN + 1, NOW + 4) == b""
+        assert table.take(PORT, PEER, None, NOW + 4) == b""
 
-    def test_the_syn_again_after_the_entry_came(self, table: PortTable) -> None:
+    def test_one_that_began_between_two_looks(
+        self, table: PortTable, memory: bytearray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = PortTable._store
+
+        def syn_meanwhile(self: PortTable, *arguments: Any, **more: Any) -> None:
+            monkeypatch.undo()
+            table.take(PORT, PEER, ISN, NOW)
+            store(self, *arguments, **more)
+
+        monkeypatch.setattr(PortTable, "_store", syn_meanwhile)
+        table.add(PORT, V4, NOW, late=True, written=(NOW, NOW))
+        assert table.take(PORT, PEER, ISN + 1, NOW) == b""
+        ended(memory, NOW + 1)
+        ended(memory, NOW + 1)
+        table.add(PORT, OTHER, NOW + 2, late=True, written=(NOW + 2, NOW + 2))
+        assert table.take(PORT, PEER, ISN + 2, NOW + 2) == OTHER
+
+    def test_the_port_is_free_again(self, table: PortTable, memory: bytearray) -> None:
+        table.take(PORT, PEER, ISN, NOW)
+        ended(memory, NOW + 1)
+        table.add(PORT, V4, NOW + 4, late=True, written=(NOW + 2, NOW + 3))
+        assert table.take(PORT, PEER, ISN + 1, NOW + 4) == V4
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_a_port_in_use(self, table: PortTable, memory: bytearray, named: bool) -> None:
+        """`bind` has failed: the entry is for nobody, and who has the port keeps its own."""
+        if named:
+            table.add(PORT, OTHER, NOW - 1, late=True)
+        table.take(PORT, PEER, ISN, NOW)
+        ended(memory, 0)
+        table.add(PORT, V4, NOW + 2, late=True, written=(NOW + 1, NOW + 1))
+        assert table.take(PORT, PEER, None, NOW + 2) == (OTHER if named else b"")
+        ended(memory, NOW + 3)
+        assert table.take(PORT, PEER, ISN + 1, NOW + 3) == b""
+
+    def test_several_of_one_read(self, table: PortTable, memory: bytearray) -> None:
+        """Each is for one of those that had none so far: none is left for a later one."""
+        for number in (1, 2):
+            table.take(PORT, PEER, ISN + number, NOW + number)
+            ended(memory, NOW + number)
+        for option in (V4, OTHER):
+            table.add(PORT, option, NOW + 4, late=True, written=(NOW, NOW + 3))
+        assert table.take(PORT, PEER, ISN + 3, NOW + 5) == b""
+
+    def test_which_of_two_clients_that_are_named_at_once(self, table: PortTable) -> None:
+        """One of the two has the port, and nobody knows which."""
+        for option in (V4, OTHER, OTHER):
+            table.add(PORT, option, NOW, late=True)
         assert table.take(PORT, PEER, ISN, NOW) == b""
+
+    @pytest.mark.parametrize(("option", "pause"), [(V4, 0), (OTHER, 10**9)])
+    def test_the_same_client_or_later(self, table: PortTable, option: bytes, pause: int) -> None:
         table.add(PORT, V4, NOW, late=True)
-        assert table.take(PORT, PEER, ISN, NOW) == V4
+        table.add(PORT, option, NOW + pause, late=True)
+        assert table.take(PORT, PEER, ISN, NOW + pause) == option
 
 
 class TestReplacement:
-    def test_the_last_add_counts(self, table: PortTable) -> None:
-        table.add(PORT, V4, NOW, late=False)
-        table.add(PORT, OTHER, NOW, late=False)
-        assert table.take(PORT, PEER, ISN, NOW) == OTHER
+    """By a peer that waits for its answer: the last one counts."""
 
     @pytest.mark.parametrize("before", [True, False])
-    def test_of_a_waiting_entry_is_for_the_syn_alone(self, table: PortTable, before: bool) -> None:
+    def test_the_last_add_counts(self, table: PortTable, before: bool) -> None:
         table.add(PORT, V4, NOW, late=before)
-        for _ in range(2):  # and stays so, however often it is replaced
-            table.add(PORT, OTHER, NOW, late=True)
-            assert table.take(PORT, PEER, None, NOW) == b""
+        table.add(PORT, OTHER, NOW, late=False)
+        assert table.take(PORT, PEER, None, NOW) == b""
         assert table.take(PORT, PEER, ISN, NOW) == OTHER
 
-    def test_of_an_expired_entry(self, table: PortTable) -> None:
+    def test_of_a_taken_entry(self, table: PortTable) -> None:
         table.add(PORT, V4, NOW, late=True)
-        table.add(PORT, OTHER, NOW + LIFETIME, late=True)
-        assert table.take(PORT, PEER, None, NOW + LIFETIME) == OTHER
+        table.take(PORT, PEER, ISN, NOW)
+        table.add(PORT, OTHER, NOW, late=False)
+        assert table.take(PORT, PEER, ISN + 1, NOW) == OTHER
+        assert table.take(PORT, PEER, ISN, NOW) == b""
 
-    @pytest.mark.parametrize("isn", [None, ISN])
-    def test_of_a_taken_entry(self, table: PortTable, isn: int | None) -> None:
-        table.add(PORT, V4, NOW, late=True)
-        table.take(PORT, PEER, isn, NOW)
-        table.add(PORT, OTHER, NOW, late=True)
-        assert table.take(PORT, PEER + 1, None, NOW) == OTHER
-        assert table.take(PORT, PEER, None, NOW) == b""
-
-    def test_of_a_removed_entry(self, table: PortTable) -> None:
-        table.add(PORT, V4, NOW, late=True)
-        table.remove(PORT)
-        table.add(PORT, OTHER, NOW, late=True)
-        assert table.take(PORT, PEER, None, NOW) == OTHER
+    def test_after_a_connection_without_one(self, table: PortTable) -> None:
+        table.take(PORT, PEER, ISN, NOW)
+        table.add(PORT, OTHER, NOW, late=False)
+        assert table.take(PORT, PEER, ISN + 1, NOW) == OTHER
 
 
 def test_remove(table: PortTable) -> None:
     assert not table.remove(PORT)
-    table.add(PORT, V4, NOW, late=True)
+    table.add(PORT, V4, NOW, late=False)
     assert table.remove(PORT, NOW)
     assert not table.remove(PORT, NOW)
     assert table.take(PORT, PEER, ISN, NOW) == b""
-    table.add(PORT, V4, NOW, late=True)
-    table.take(PORT, PEER, ISN, NOW)
+    table.add(PORT, V4, NOW, late=False)
+    table.take(PORT, PEER, ISN + 1, NOW)
     assert table.remove(PORT, NOW)
-    table.add(PORT, V4, NOW, late=True)
+    table.add(PORT, V4, NOW, late=False)
     assert not table.remove(PORT, NOW + LIFETIME)
 
 

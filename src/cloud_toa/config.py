@@ -71,7 +71,9 @@ class EdgeSettings:
     ``origins`` are the destinations that get it; ``control`` lets the control socket's
     process name clients by local port; ``tell`` has connections told of in which the option
     was not written where it should be; ``refuse_elsewhere`` has connect() fail for sockets that
-    are bound to a client and go to another destination, as they can't have their own bind().
+    are bound to a client and go to another destination, as they can't have their own bind();
+    ``only_named`` leaves transparent sockets alone, so that clients are named by ``control`` and
+    ``setsockopt`` alone.
 
     Raises:
         KindError: a kind that TOA can't use.
@@ -85,6 +87,7 @@ class EdgeSettings:
     tell: bool = False
     no_port: NoPort = NoPort.CONNECTION
     refuse_elsewhere: bool = False
+    only_named: bool = False
 
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)

@@ -144,6 +144,44 @@ def test_no_directory(path: Path) -> None:
     assert refusal(missing / "control.sock") == reason
 
 
+def test_a_directory_that_anybody_may_write_to(path: Path) -> None:
+    path.parent.chmod(0o777)
+    replace = f"anybody may put another socket in {path}'s place: chmod +t {path.parent}"
+    assert refusal(path) == f"{replace}, or use another path"
+    assert not path.exists()
+    path.parent.chmod(0o1777)
+
+    async def main() -> None:
+        async with running(path) as desk:
+            assert mode(path) == ("srw-rw----", 0, 0)
+            assert await desk.say(b"hello:2\n") == b"ok\n"
+
+    asyncio.run(main())
+    reason = f"{path} is there already, of user {NOBODY}: remove it, or use another path"
+    for what in ("file", "link", "socket"):
+        lay(path, what)
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        before = Path("/etc/passwd").stat()
+        assert refusal(path) == reason
+        assert os.path.lexists(path)
+        assert Path("/etc/passwd").stat() == before
+        path.unlink()
+
+
+def lay(path: Path, what: str) -> None:
+    if what == "file":
+        path.touch()
+    elif what == "link":
+        path.symlink_to("/etc/passwd")
+    else:
+        dead(path)
+
+
+def dead(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
 def test_long_path(path: Path) -> None:
     room = 107 - len(os.fsencode(path.parent)) - 1
 

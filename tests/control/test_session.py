@@ -7,7 +7,7 @@ import pytest
 
 from cloud_toa.option import Client, encode
 from tests.clients import CLIENT_V4, CLIENT_V6
-from tests.control.talk import WRITE, Talk
+from tests.control.talk import NOW, WRITE, Talk
 
 V4 = encode(CLIENT_V4)
 
@@ -29,15 +29,24 @@ def test_add(text: str, client: Client, ending: str) -> None:
     assert talk.take(40001, isn=None) == b""
     assert talk.take(40001) == encode(client, 200, 253)
     assert talk.counters == {"added": 1, "removed": 0, "refused": 0}
-    assert talk.memory[17] == 0
+    assert talk.memory[45] == 0
 
 
 def test_an_entry_of_a_peer_without_hello_is_late_and_unanswered() -> None:
     talk = Talk()
     assert talk.receive(f"add:40001:{CLIENT_V4}\ndel:40002\nnonsense\n".encode()) == []
-    assert talk.memory[17] == 1
-    assert talk.take(40001, isn=None) == V4
+    assert talk.memory[45] == 1
+    assert talk.take(40001) == V4
     assert talk.counters == {"added": 1, "removed": 0, "refused": 1}
+
+
+def test_an_entry_that_may_have_been_written_before_a_syn_is_for_that_one() -> None:
+    talk = Talk()
+    assert talk.take(40001, isn=1) == b""
+    assert talk.receive(f"add:40001:{CLIENT_V4}\n".encode(), (NOW - 1, NOW)) == []
+    assert talk.take(40001, isn=2) == b""
+    assert talk.receive(f"add:40001:{CLIENT_V4}\n".encode(), (NOW + 10**11, NOW + 10**11)) == []
+    assert talk.take(40001, isn=3) == V4
 
 
 def test_a_peer_of_another_version_is_answered_and_its_entries_are_late() -> None:
@@ -46,8 +55,8 @@ def test_a_peer_of_another_version_is_answered_and_its_entries_are_late() -> Non
         "error: version '3' is not spoken here: open with hello:2",
         "ok",
     ]
-    assert talk.memory[17] == 1
-    assert talk.take(40001, isn=None) == V4
+    assert talk.memory[45] == 1
+    assert talk.take(40001) == V4
 
 
 def test_hello_is_the_first_line_or_none() -> None:

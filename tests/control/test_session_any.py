@@ -32,10 +32,10 @@ def chunks(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 def test_any_bytes_in_any_pieces(data: bytes, cuts: list[int], hello: bool, uid: int) -> None:
     if hello:
         data = b"hello:2\n" + data
-    MEMORY[:80] = bytes(80)
+    MEMORY[:144] = bytes(144)
     ways = []
     for pieces in ([data], chunks(data, cuts), (bytes((byte,)) for byte in data)):
-        MEMORY[:80] = bytes(80)
+        MEMORY[:144] = bytes(144)
         log: list[str] = []
         counters = {"added": 0, "removed": 0, "refused": 0}
         session = Session(
@@ -48,7 +48,7 @@ def test_any_bytes_in_any_pieces(data: bytes, cuts: list[int], hello: bool, uid:
         )
         replies = [reply for piece in pieces for reply in session.receive(piece)]
         session.end()
-        ways.append((replies, log, counters, session.quit, bytes(MEMORY[:80])))
+        ways.append((replies, log, counters, session.quit, bytes(MEMORY[:144])))
     assert ways[0] == ways[1] == ways[2]
     replies, log, counters, quits, _ = ways[0]
     assert all(len(text.splitlines()) == 1 and text.isprintable() for text in replies + log)

@@ -52,7 +52,7 @@ def add(
 
 
 def state(memory: mmap.mmap, port: int) -> int:
-    return int(ENTRY.unpack_from(memory, port * ENTRY.size)[3])
+    return int(ENTRY.unpack_from(memory, port * ENTRY.size)[8])
 
 
 def bound(lab: Lab, place: Path, source: str, port: int) -> socket.socket:

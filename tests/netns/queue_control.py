@@ -34,6 +34,11 @@ class Balancer:
         self.control.sendall(f"{line}\n".encode())
         return self._replies.readline().strip()
 
+    def say(self, line: str) -> None:
+        """Without an answer; executed when this is back, as the log says of a line behind it."""
+        self.control.sendall(f"{line}\nno verb\n".encode())
+        self.edge.until("no verb")
+
     def add(self, port: int, client: tuple[str, int]) -> None:
         assert self.ask(f"add:{port}:{Client(ip_address(client[0]), client[1])}") == "ok"
 

@@ -178,7 +178,7 @@ def test_there_is_a_table_only_with_control(lab: Lab, balancers: Path, receiver:
     edge.attach([balancers], EdgeSettings())
     assert edge.ports() is None
     table, port = attach(balancers), next(ports)
-    assert len(table) == 65_536 * 40
+    assert len(table) == 65_536 * 72
     status = edge.status()
     assert status is not None
     assert status.settings == EdgeSettings(origins=EVERYWHERE, control=True)

@@ -16,6 +16,7 @@ from cloud_toa.node.settings import RunSettings
 from cloud_toa.origins import EVERYWHERE, Origins
 
 VALUES = {
+    "option-type": "252",
     "option-type-v4": "200",
     "option-type-v6": "253",
     "min-queue-id": "3",
@@ -24,6 +25,7 @@ VALUES = {
     "sock": "/run/toa.sock",
     "sock-group": "haproxy",
     "metrics": "127.0.0.1:9100",
+    "compat": "edge-toa",
     "config": "/etc/toa.toml",
 }
 LISTS = {"origin": "192.0.2.0/24:443", "cgroup": "haproxy.service"}
@@ -64,7 +66,7 @@ def test_a_switch(switch: str, dashes: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["-auto-setup=yes"], ["-option-type=254"], ["-origins=any"], ["any"], ["-sock"]],
+    [["-auto-setup=yes"], ["-option-types=254"], ["-origins=any"], ["any"], ["-sock"]],
     ids=" ".join,
 )
 def test_what_is_no_option(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +115,23 @@ def test_all_of_them() -> None:
         sock=Path("/run/toa.sock"),
         sock_group="haproxy",
         metrics=("127.0.0.1", 9100),
+        patience=30.0,
     )
+
+
+def test_a_drop_in() -> None:
+    given = parsed("-option-type=200", "-option-type-v6=253", "-compat", "edge-toa")
+    settings = options.settings(given)
+    assert (settings.option_type_v4, settings.option_type_v6) == (200, 253)
+    assert settings.sock == Path("/tmp/edge-toa.sock")
+    assert settings.origins == EVERYWHERE
+    assert settings.only_named
+    listed = options.settings({**given, "origin": "192.0.2.0/24", "sock": "/run/toa.sock"})
+    assert str(listed.origins) == "192.0.2.0/24"
+    assert not listed.only_named
+    assert listed.sock == Path("/run/toa.sock")
+    with pytest.raises(ToaError, match="-compat 'x' is unknown: write edge-toa, or leave it out"):
+        options.settings({"compat": "x", "origin": "any"})
 
 
 @pytest.fixture
@@ -125,6 +143,8 @@ def test_a_file_says_the_same(config: Path) -> None:
     config.write_text("""
         origin = ["192.0.2.0/24:443", "2001:db8::7"]
         cgroup = "haproxy.service"
+        option_type = 252
+        compat = "edge-toa"
         option_type_v4 = 200
         option_type_v6 = 253
         min_queue_id = 3

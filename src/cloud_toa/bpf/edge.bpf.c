@@ -151,6 +151,8 @@ int edge_setopt(struct bpf_sockopt *ctx)
 		return 1;
 	if (level == SOL_IP && name == TOA_CLIENT)
 		return set_client(ctx, sk);
+	if (settings.only_named)
+		return 1;
 	if (level == SOL_SOCKET && binds_to_device(name)) {
 		sender = bpf_sk_storage_get(&senders, sk, 0, 0);
 		/* What was cut off stays so. */
@@ -316,11 +318,14 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		if (!settings.control)
 			return;
 		sender = 0;
-		entry = named_port(ctx->local_port);
-		if (entry)
-			known = 1;
-		else if (!late_peers())
+		entry = port_entry(ctx->local_port);
+		if (!entry)
 			return;
+		known = port_waits(entry);
+		if (!known && !late_peers()) {
+			occupy(ctx, sk, entry, 1, 0);
+			return;
+		}
 		elsewhere = settings.listed && !listed(ctx);
 	}
 	if (elsewhere) {
@@ -341,8 +346,13 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		}
 		sender->room = TOA_V6_LEN;
 	}
-	if (entry && !take_port(sender, entry))
-		return;
+	if (entry) {
+		int late = entry->judged != WHATEVER_BEGAN;
+
+		known = known && take_port(sender, entry, PORT_WAITING);
+		if (!known || late)
+			occupy(ctx, sk, entry, !known, 1);
+	}
 	if (known) {
 		sender->room = sender->option.length;
 		if (leaves_its_host(ctx, sender))
@@ -382,6 +392,7 @@ int edge_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_STATE_CB:
 		restore(ctx);
 		tell(ctx);
+		leave(ctx);
 		break;
 	}
 	return 1;

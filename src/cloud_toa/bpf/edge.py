@@ -29,7 +29,7 @@ DATAPATH = Datapath(
         Hook("edge_bind6", "cgroup/bind6", 9, "4.17"),
         Hook("edge_setopt", "cgroup/setsockopt", 22, "5.3"),
     ),
-    kept=("senders", "counters", "ports", "records"),
+    kept=("senders", "counters", "ports", "occupants", "records"),
     filled=("origins",),
 )
 
@@ -124,6 +124,12 @@ def ports() -> mmap.mmap | None:
     The memory of a `cloud_toa.ports.PortTable`, mapped writable and shared. An exchange of
     programs keeps the table as long as the settings' ``control`` stays on.
     """
+    table = ports_map()
+    return None if table is None else mmap.mmap(table.number, SIZE)
+
+
+def ports_map() -> libbpf.Fd | None:
+    """The map that `ports` maps into memory."""
     table = Attachments(DATAPATH).map("ports")
     if table is None:
         return None
@@ -131,7 +137,7 @@ def ports() -> mmap.mmap | None:
     # Without `control`, or of another version with another layout, it is no table of ours.
     if (about.value_size, about.max_entries) != (ENTRY.size, PORTS):
         return None
-    return mmap.mmap(table.number, SIZE)
+    return table
 
 
 def told() -> records.Records | None:
@@ -158,12 +164,13 @@ def _pack(settings: EdgeSettings) -> bytes:
             list(NoPort).index(settings.no_port),
             USER_TIMEOUT,
             settings.refuse_elsewhere,
+            settings.only_named,
         )
     )
 
 
 def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
-    v4, v6, where, listed, control, tell, no_port, _, refuse = packed.ljust(9, b"\0")[:9]
+    v4, v6, where, listed, control, tell, no_port, _, refuse, only = packed.ljust(10, b"\0")[:10]
     destinations: list[Destination] = []
     if listed and origins is not None:
         destinations += map(_destination, libbpf.keys(origins, _KEY_SIZE))
@@ -177,6 +184,7 @@ def _unpack(packed: bytes, origins: libbpf.Fd | None) -> EdgeSettings:
         bool(tell),
         list(NoPort)[no_port],
         bool(refuse),
+        bool(only),
     )
 
 

@@ -27,7 +27,8 @@ const volatile struct {
 	__u8 no_port; /* NO_PORT_*: what is sent of a client without a port */
 	__u8 kind_client_ip; /* for NO_PORT_CLIENT_IP */
 	__u8 refuse_elsewhere; /* whoever bound to a client goes to listed destinations alone */
-} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0, 0, 0, 28, 0 };
+	__u8 only_named; /* IP_TRANSPARENT names nobody: it means what it says */
+} settings = { 254, 254, WHERE_SYN | WHERE_ACK | WHERE_DATA, 0, 0, 0, 0, 28, 0, 0 };
 
 #define NO_PORT_CONNECTION 0 /* the connection's own source port goes with the address */
 #define NO_PORT_CLIENT_IP 1 /* the layout that has none */

@@ -109,11 +109,13 @@ static __always_inline int leaves_its_host(struct bpf_sock_ops *ctx, struct send
  */
 static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *sender)
 {
-	struct named_port *entry = named_port(ctx->local_port);
+	struct named_port *entry = port_entry(ctx->local_port);
 	/* Asked for again: a register kept for it would cost every packet of others. */
 	struct bpf_sock *sk = ctx->sk;
+	struct occupant *kept = sk ? bpf_sk_storage_get(&occupants, sk, 0, 0) : 0;
 
-	if (!entry || !entry->late || !take_port(sender, entry)) {
+	if (!entry || !kept || entry->judged != kept->number || entry->begun != kept->number ||
+	    entry->until <= bpf_ktime_get_ns() || !take_port(sender, entry, PORT_LATE)) {
 		switch_off(ctx, sender);
 		if (sk)
 			bpf_sk_storage_delete(&senders, sk);

@@ -25,6 +25,8 @@ __all__ = [
     "LinkInfo",
     "MapInfo",
     "ProgramInfo",
+    "attach_to_map",
+    "attach_to_tracepoint",
     "attached",
     "keys",
     "library",
@@ -213,6 +215,16 @@ def attached(cgroup: Fd, attach_type: int, *, effective: bool = False) -> list[i
             if room.value <= len(ids):
                 return list(ids[: room.value])
         count = room
+
+
+def attach_to_map(program: Fd, sockets: Fd, attach_type: int) -> None:
+    """Have a program see what comes to the sockets in a map; it ends with the map. Linux 4.14."""
+    check(library().bpf_prog_attach(program.number, sockets.number, attach_type, 0))
+
+
+def attach_to_tracepoint(program: Fd) -> Fd:
+    """Run a program where its section says, until what is answered is closed. Linux 5.5."""
+    return Fd(check(library().bpf_raw_tracepoint_open(None, program.number)))
 
 
 def pin(fd: Fd, path: Path) -> None:

@@ -82,6 +82,8 @@ _SIGNATURES: tuple[Signature, ...] = (
     ("bpf_link_create", c_int, [c_int, c_int, c_uint32, c_void_p]),
     ("bpf_link_update", c_int, [c_int, c_int, c_void_p]),
     ("bpf_link_detach", c_int, [c_int]),
+    ("bpf_raw_tracepoint_open", c_int, [c_char_p, c_int]),
+    ("bpf_prog_attach", c_int, [c_int, c_int, c_int, c_uint32]),
     ("bpf_obj_pin", c_int, [c_int, c_char_p]),
     ("bpf_obj_get", c_int, [c_char_p]),
     ("bpf_link_get_next_id", c_int, [c_uint32, POINTER(c_uint32)]),

@@ -72,6 +72,12 @@ def add(verbs: Subparsers) -> None:
         action="store_true",
         help="let 'cloud-toa run -sock' name clients by local port as well",
     )
+    attach.add_argument(
+        "--only-named",
+        action="store_true",
+        help="leave transparent sockets alone: clients are named on the control socket, or by "
+        "setsockopt",
+    )
     attach.set_defaults(run=_attach)
 
     detach = actions.add_parser(
@@ -97,6 +103,7 @@ def _attach(arguments: argparse.Namespace) -> int:
         Origins.parse([ANY] if arguments.origin is None else arguments.origin),
         arguments.control,
         no_port=NoPort.parse(arguments.no_port),
+        only_named=arguments.only_named,
     )
     mounts.require()
     cgroups = [cgroup.resolve(name) for name in dict.fromkeys(arguments.cgroup)]

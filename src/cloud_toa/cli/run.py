@@ -36,6 +36,7 @@ def add(verbs: Subparsers) -> None:
             "KIND",
             f"the TCP option's kind for IP{family} clients (default 254)",
         )
+    _add(parser, "option-type", "KIND", "the same for both")
     about = "connections to these get the option (repeatable, at least one), or 'any'"
     _add(parser, "origin", "CIDR[:PORT]", about, action="append")
     _add(parser, "min-queue-id", "N", "first queue (default 1)")
@@ -54,6 +55,8 @@ def add(verbs: Subparsers) -> None:
     _add(parser, "sock", "PATH", "take clients by local port on this control socket")
     _add(parser, "sock-group", "GROUP", "who may use the control socket beside root")
     _add(parser, "metrics", "ADDRESS:PORT", "serve Prometheus metrics there")
+    about = "'edge-toa': be a drop-in for that program, as when called by its name"
+    _add(parser, "compat", "NAME", about)
     _add(parser, "config", "FILE", "take options from a TOML file; these here go first")
     _add_switch(parser, "debug", "log more")
     _add_switch(parser, "print-rules", "only print what to set up by hand without -auto-setup")
@@ -84,6 +87,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from cloud_toa.node import by_hand, options, runlog, service  # noqa: PLC0415
 
     given = {name: value for name, value in vars(arguments).items() if name != "run"}
+    if Path(sys.argv[0]).name == options.EDGE_TOA:
+        given = {"compat": options.EDGE_TOA, **given}
     if "config" in given:
         given = {**options.from_file(Path(given["config"])), **given}
     runlog.start(options.is_on(given, "debug"))

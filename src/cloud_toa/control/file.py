@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The control socket's file: made, replaced if its process is gone, and told from others'.
 
+In a directory that anybody may write to, such as /tmp, the sticky bit keeps others from putting
+theirs in its place, and what another user has put there before is refused: load balancers would
+tell it their clients.
+
 Source: unix(7).
 """
 
@@ -54,8 +58,18 @@ def _clear(path: Path) -> None:
     """Remove the socket of a process that is gone; nothing else."""
     if not path.parent.is_dir():
         raise ToaError(f"{path.parent} is no directory: make it, or use another path")
+    place = path.parent.stat()
+    anybodys = bool(place.st_mode & stat.S_IWOTH)
+    if anybodys and not place.st_mode & stat.S_ISVTX:
+        raise ToaError(
+            f"anybody may put another socket in {path}'s place: chmod +t {path.parent}, "
+            "or use another path"
+        )
     if not os.path.lexists(path):
         return
+    owner = path.lstat().st_uid
+    if anybodys and owner not in (0, os.geteuid()):
+        raise ToaError(f"{path} is there already, of user {owner}: remove it, or use another path")
     if not stat.S_ISSOCK(path.lstat().st_mode):
         raise ToaError(f"{path} is not a socket: remove it, or use another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -11,8 +11,10 @@ import logging
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from cloud_toa.control import file
 from cloud_toa.control.session import Session
@@ -32,6 +34,20 @@ _UCRED = struct.Struct("iII")  # pid, uid, gid: struct ucred, see unix(7)
 _log = logging.getLogger("cloud_toa.control")
 
 
+class Lines(Protocol):
+    """What executes lines while their peer is still in write(): `bpf.lines.Lines`."""
+
+    @property
+    def executed(self) -> int:
+        """How many lines it has executed."""
+
+    def join(self, peer: int) -> tuple[int | None, bytes]:
+        """Execute what this peer writes from now on; answer its place, and what came before."""
+
+    def leave(self, place: int) -> None:
+        """The peer that had this place is gone."""
+
+
 class ControlServer:
     """The control socket at ``path``: mode 0660, of this process's user and ``group``.
 
@@ -41,6 +57,7 @@ class ControlServer:
         kinds: the option's kinds for IPv4 and IPv6 clients.
         group: whose members may connect, beside this user; None for this process's group.
         on_quit: called when a peer asked for the end of the process, and may.
+        lines: executes what peers write that wait for no answer; None where the kernel can't.
     """
 
     def __init__(
@@ -50,11 +67,13 @@ class ControlServer:
         kinds: tuple[int, int],
         group: str | None,
         on_quit: Callable[[], None],
+        *,
+        lines: Lines | None = None,
     ) -> None:
         self.counters = {"added": 0, "removed": 0, "refused": 0, "peers": 0, "turned_away": 0}
         """Lines executed and refused, peers connected now, and those that were too many."""
         self._path, self._table, self._kinds, self._group = path, table, kinds, group
-        self._on_quit = on_quit
+        self._on_quit, self._lines = on_quit, lines
         self._server: asyncio.Server | None = None
         self._inode: tuple[int, int] | None = None
         self._peers: set[_Peer] = set()
@@ -95,6 +114,11 @@ class ControlServer:
             self._window.cancel()
             self._end_window()
 
+    def counted(self) -> dict[str, int]:
+        """`counters`, with the lines that the kernel has executed."""
+        executed = self._lines.executed if self._lines is not None else 0
+        return self.counters | {"added": self.counters["added"] + executed}
+
     def _join(self, peer: "_Peer") -> bool:
         if len(self._peers) >= self._limit:
             self.counters["turned_away"] += 1
@@ -106,6 +130,8 @@ class ControlServer:
 
     def _leave(self, peer: "_Peer") -> None:
         self._peers.discard(peer)
+        if peer.place is not None and self._lines is not None:
+            self._lines.leave(peer.place)
         self.counters["peers"] = len(self._peers)
 
     def _refuse(self, peer: "_Peer", reason: str) -> None:
@@ -128,6 +154,10 @@ class _Peer(asyncio.BufferedProtocol):
     def __init__(self, server: ControlServer) -> None:
         self._server = server
         self._buffer = bytearray(_READ)
+        self._empty: int | None = None
+        self._looked = 0
+        self.place: int | None = None
+        """Where the kernel executes its lines."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -149,11 +179,26 @@ class _Peer(asyncio.BufferedProtocol):
 
     # The protocol's signature; our buffer has its size whatever is hinted.
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002
+        self._looked = time.monotonic_ns()
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        # Less than there was room for: when it was read, nothing more had been written. What
+        # the kernel passes on may have come sooner than what it executed.
+        known = nbytes < _READ and self.place is None
+        earliest, self._empty = self._empty, self._looked if known else None
+        written = (earliest, self._looked) if known and earliest is not None else None
+        self._receive(bytes(self._buffer[:nbytes]), written)
+        lines = self._server._lines
+        if lines is not None and self.place is None and self._session.unanswered:
+            sock = self.transport.get_extra_info("socket")
+            self.place, before = lines.join(sock.fileno())
+            self._empty = None
+            self._receive(before, None)
+
+    def _receive(self, data: bytes, written: tuple[int, int] | None) -> None:
         asked = self._session.quit
-        replies = self._session.receive(bytes(self._buffer[:nbytes]))
+        replies = self._session.receive(data, written)
         if replies:
             self.transport.write("".join(f"{reply}\n" for reply in replies).encode())
         if self._session.quit and not asked:

@@ -11,8 +11,8 @@ Lines end with \n, or \r\n, and have at most 256 bytes::
 That is the protocol of existing CDN nodes, and two verbs more. A peer that opened
 with ``hello`` gets one reply line for each of its lines, ``ok`` or ``error: …``, and an
 ``ok`` to ``add`` means that the entry is stored: it then connects. One that did not
-gets no replies, as ever. It can't know when its entry is stored, so its SYN may
-leave before; the entry is then for a later packet to take (see ports.py).
+gets no replies, as ever. It connects as soon as it has written its line, so its SYN may
+leave before the entry is stored: ports.py says which connection then has the client.
 
 A line that is refused is logged and changes nothing, and the connection goes on.
 So does one that is too long, from the next newline on. What has no newline when the
@@ -66,9 +66,20 @@ class Session:
         self._opened = False
         self._replies = False
         self._late = False
+        self._written: tuple[int, int] | None = None
 
-    def receive(self, data: bytes) -> list[str]:
-        """Execute the lines that ``data`` completes; answer the replies, without newlines."""
+    @property
+    def unanswered(self) -> bool:
+        """Whether the peer gets no replies, as its first line has shown."""
+        return self._opened and not self._replies
+
+    def receive(self, data: bytes, written: tuple[int, int] | None = None) -> list[str]:
+        """Execute the lines that ``data`` completes; answer the replies, without newlines.
+
+        ``written``: when ``data`` was, at the earliest and at the latest, by the table's clock,
+        if known.
+        """
+        self._written = written
         *lines, rest = (self._rest + data).split(b"\n")
         replies = []
         for line in lines:
@@ -122,7 +133,7 @@ class Session:
         if verb == "add":
             local, _, client = rest.partition(":")
             port, option = _local(local), encode(_client(client), *self._kinds)
-            self._table.add(port, option, self._now(), self._late)
+            self._table.add(port, option, self._now(), self._late, self._written)
             self._counters["added"] += 1
         elif verb == "del":
             self._counters["removed"] += self._table.remove(_local(rest), self._now())

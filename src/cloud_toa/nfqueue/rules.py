@@ -85,7 +85,13 @@ class Queues:
 
 
 def table(
-    origins: Origins, control: bool, mtus: Mapping[str, int], queue: str, *, others: bool
+    origins: Origins,
+    control: bool,
+    mtus: Mapping[str, int],
+    queue: str,
+    *,
+    others: bool,
+    only_named: bool = False,
 ) -> str:
     """What ``nft -f`` reads: the whole table, in place of one that is there.
 
@@ -96,12 +102,19 @@ def table(
         mtus: bytes, by device.
         queue: the queue statement; empty where `xtables` puts its own in that place.
         others: whether other tables may look at connections, see `bystanders`.
+        only_named: whether connections from other addresses than this host's are left alone.
     """
     sets, begin = _origins(origins)
-    local = to_queue = after = not_named = ""
+    foreign = f"""fib saddr type != local {_set("ct", _TRANSPARENT)} jump forget
+    {_nothing("ip saddr 169.254.0.0/16")}
+    {_nothing("ip6 saddr fe80::/10")}"""
+    local = again = to_queue = after = not_named = ""
     if control:
         not_named = f"ct mark & {_NAMED:#010x} == 0"
         local = f"fib saddr type local {_set('ct', NAMED)}"
+        # A port that is used again at once, before conntrack has taken in that it was given up.
+        again = f"""ct mark & {_KIND | _NAMED:#010x} == {NAMED:#010x} \
+tcp flags & (fin | syn | rst | ack) == syn ct mark set ct mark & {~_ANSWERED & 0xFFFFFFFF:#010x}"""
         to_queue = f"ct mark & {_NAMED:#010x} != 0 {_set('meta', NAMED)}"
         after = f"""
   chain output_after {{
@@ -134,9 +147,7 @@ def table(
     meta nfproto ipv6 ct timeout set "ipv6"
   }}
   chain begin {{
-    fib saddr type != local {_set("ct", _TRANSPARENT)} jump forget
-    {_nothing("ip saddr 169.254.0.0/16")}
-    {_nothing("ip6 saddr fe80::/10")}
+    {"" if only_named else foreign}
     {local}
   }}
   chain syn_again {{
@@ -150,6 +161,7 @@ def table(
   chain output {{
     type filter hook output priority mangle; policy accept;
     ct state new tcp flags & (fin | syn | rst | ack) == syn jump syn
+    {again}
     ct mark & {_KIND | _ANSWERED:#010x} == {_TRANSPARENT:#010x} goto {TO_QUEUE}
   }}{after}
   chain postrouting {{

@@ -43,7 +43,9 @@ def require(auto_setup: bool) -> None:
                 raise ToaError(f"{program} is missing: {package}")
 
 
-def install(origins: Origins, control: bool, queues: Queues, *, by_nft: bool) -> None:
+def install(
+    origins: Origins, control: bool, queues: Queues, *, by_nft: bool, only_named: bool = False
+) -> None:
     """Have packets queued; workers should be there before.
 
     Args:
@@ -51,6 +53,7 @@ def install(origins: Origins, control: bool, queues: Queues, *, by_nft: bool) ->
         control: whether a control socket names clients.
         queues: the workers'.
         by_nft: whether the kernel has nft's queue statement; else the target of iptables.
+        only_named: see `rules.table`.
 
     Raises:
         ToaError: the kernel or a program refused; what was begun is undone.
@@ -64,7 +67,8 @@ def install(origins: Origins, control: bool, queues: Queues, *, by_nft: bool) ->
             if not _run("ip", *rules.our_routes(family, "show").split()).stdout.strip():
                 _ip(rules.route(family))
         statement = str(queues) if by_nft else ""
-        _nft(rules.table(origins, control, device_mtus(), statement, others=others()))
+        mtus = device_mtus()
+        _nft(rules.table(origins, control, mtus, statement, others=others(), only_named=only_named))
         if not by_nft:
             xtables.add_queue_rule(queues)
     except BaseException:

@@ -23,7 +23,7 @@ from cloud_toa.nfqueue.rules import MARK_MASK, NAMED
 from cloud_toa.nfqueue.segment import LeftAloneError, LocalClientError, NoRoomError, PathMtu
 from cloud_toa.nfqueue.usual import Usual
 from cloud_toa.packet import SYN, Packet
-from cloud_toa.ports import PortTable
+from cloud_toa.ports import SIZE, PortTable
 
 READY = b"ready\n"
 """What a worker says on its standard output when it has its queue; else it says why not."""
@@ -119,7 +119,7 @@ def main() -> int:
     # Ctrl-C reaches the whole terminal; the parent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     row = Row(_shared(asked.counters), asked.row)
-    table = PortTable(_shared(asked.table)) if asked.table >= 0 else None
+    table = PortTable(mmap.mmap(asked.table, SIZE)) if asked.table >= 0 else None
     try:
         queue = Queue(asked.queue)
     except ToaError as error:

@@ -34,13 +34,20 @@ def _bpf(settings: RunSettings) -> str:
         command += ["--no-port", settings.no_port.value]
     if settings.sock is not None:
         command += ["--control"]
+    if settings.only_named:
+        command += ["--only-named"]
     return shlex.join(command) + "\n# To undo: cloud-toa edge detach\n"
 
 
 def _queue(settings: RunSettings) -> str:
     control = settings.sock is not None
     table = rules.table(
-        settings.origins, control, setup.device_mtus(), str(settings.queues), others=True
+        settings.origins,
+        control,
+        setup.device_mtus(),
+        str(settings.queues),
+        others=True,
+        only_named=settings.only_named,
     )
     lines = []
     for family in setup.families():

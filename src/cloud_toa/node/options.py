@@ -14,6 +14,7 @@ from typing import overload
 
 from cloud_toa.config import NoPort
 from cloud_toa.errors import ToaError
+from cloud_toa.networks import ANY
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.node.settings import (
     CHOICES,
@@ -25,12 +26,18 @@ from cloud_toa.node.settings import (
 from cloud_toa.option import parse_kind
 from cloud_toa.origins import Origins
 
+EDGE_TOA = "edge-toa"
+"""The program that existing CDN nodes start, and what it is called with ``-compat``."""
+EDGE_TOA_SOCK = "/tmp/edge-toa.sock"  # noqa: S108, where these nodes look for it
+_PATIENCE = 30.0
+"""Seconds for a run that such a node has told to quit, before it started the next at once."""
+
 Given = Mapping[str, str | list[str]]
 
 _LISTS = ("origin", "cgroup")
 _SWITCHES = ("auto_setup", "debug")
-_NUMBERS = ("option_type_v4", "option_type_v6", "min_queue_id", "max_queue_id")
-_WORDS = ("datapath", "no_port", "sock", "sock_group", "metrics")
+_NUMBERS = ("option_type", "option_type_v4", "option_type_v6", "min_queue_id", "max_queue_id")
+_WORDS = ("datapath", "no_port", "sock", "sock_group", "metrics", "compat")
 _KNOWN = (*_LISTS, *_SWITCHES, *_NUMBERS, *_WORDS)
 
 
@@ -40,6 +47,12 @@ def settings(given: Given) -> RunSettings:
     Raises:
         ToaError: one of them is wrong, or -origin is missing.
     """
+    compat = _text(given, "compat")
+    if compat not in (None, EDGE_TOA):
+        raise ToaError(f"-compat {compat!r} is unknown: write {EDGE_TOA}, or leave it out")
+    only_named = compat is not None and "origin" not in given
+    if compat is not None:
+        given = {"sock": EDGE_TOA_SOCK, "origin": ANY, **given}
     if "origin" not in given:
         raise ToaError(
             "no -origin is given: name the destinations that get TOA, such as "
@@ -52,13 +65,14 @@ def settings(given: Given) -> RunSettings:
     first = parse_queue("min-queue-id", _text(given, "min_queue_id", "1"))
     last = _text(given, "max_queue_id")
     sock, metrics = _text(given, "sock"), _text(given, "metrics")
+    both = _text(given, "option_type", "254")
     return RunSettings(
         origins=Origins.parse(_texts(given, "origin")),
         queues=usual_queues(first, os.cpu_count() or 1)
         if last is None
         else Queues(first, parse_queue("max-queue-id", last)),
-        option_type_v4=parse_kind(_text(given, "option_type_v4", "254")),
-        option_type_v6=parse_kind(_text(given, "option_type_v6", "254")),
+        option_type_v4=parse_kind(_text(given, "option_type_v4", both)),
+        option_type_v6=parse_kind(_text(given, "option_type_v6", both)),
         auto_setup=is_on(given, "auto_setup"),
         datapath=datapath,
         cgroups=tuple(_texts(given, "cgroup")),
@@ -66,6 +80,8 @@ def settings(given: Given) -> RunSettings:
         sock_group=_text(given, "sock_group"),
         metrics=None if metrics is None else parse_address(metrics),
         no_port=NoPort.parse(_text(given, "no_port", NoPort.CONNECTION.value)),
+        only_named=only_named,
+        patience=_PATIENCE if compat is not None else 0.0,
     )
 
 

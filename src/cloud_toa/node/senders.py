@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from cloud_toa.bpf import cgroup, edge, mounts
+from cloud_toa.bpf.libbpf import Fd
+from cloud_toa.bpf.lines import Lines
 from cloud_toa.bpf.records import Record, Records
 from cloud_toa.config import NoPort
 from cloud_toa.doctor.table import Way
@@ -34,6 +36,7 @@ class Sender(Protocol):
     """A datapath at work."""
 
     table: PortTable | None
+    lines: Lines | None
 
     async def start(self, changed: Callable[[], None]) -> None:
         """Begin to write the option; ``changed`` is called when `shown` has changed.
@@ -67,15 +70,20 @@ class QueueSender:
 
     def __init__(self, settings: RunSettings, state: State) -> None:
         self.table: PortTable | None = None
+        self.lines: Lines | None = None
         self._settings = _for_queue(settings)
         queues = settings.queues
         counting, memory = state.counters(counters.size(queues.count))
         table = -1
-        if settings.sock is not None:
-            table = os.memfd_create("cloud-toa-ports")
-            os.ftruncate(table, SIZE)
-            self.table = PortTable(mmap.mmap(table, SIZE))
         kinds = (settings.option_type_v4, settings.option_type_v6)
+        if settings.sock is not None:
+            self.lines = _lines(kinds)
+            if self.lines is not None:
+                table = self.lines.ports.number
+            else:
+                table = os.memfd_create("cloud-toa-ports")
+                os.ftruncate(table, SIZE)
+            self.table = PortTable(mmap.mmap(table, SIZE))
         self._workers = Workers(queues, kinds, Shared(counting, table), memory)
         self._surroundings: Surroundings | None = None
         self._way = Way.NFT
@@ -137,6 +145,7 @@ class QueueSender:
             self.table is not None,
             self._settings.queues,
             by_nft=self._way is Way.NFT,
+            only_named=self._settings.only_named,
         )
 
     def shown(self) -> dict[str, Any]:
@@ -158,6 +167,7 @@ class BpfSender:
 
     def __init__(self, settings: RunSettings, state: State) -> None:
         self.table: PortTable | None = None
+        self.lines: Lines | None = None
         self._settings = settings
         if settings.auto_setup:
             mounts.require()
@@ -177,13 +187,15 @@ class BpfSender:
         else:
             self._require_attached()
         if self._settings.sock is not None:
-            memory = edge.ports()
-            if memory is None:
+            ports = edge.ports_map()
+            if ports is None:
                 raise ToaError(
                     "the attached eBPF programs take no control socket: "
                     "cloud-toa edge attach --control, or run with -auto-setup"
                 )
-            self.table = PortTable(memory)
+            self.table = PortTable(mmap.mmap(ports.number, SIZE))
+            kinds = (self._settings.option_type_v4, self._settings.option_type_v6)
+            self.lines = _lines(kinds, ports)
 
     async def stop(self) -> None:
         """See `Sender`."""
@@ -247,6 +259,18 @@ def _for_queue(settings: RunSettings) -> RunSettings:
             "without a port has the connection's own. Write no-port connection, or leave it out"
         )
     return settings
+
+
+def _lines(kinds: tuple[int, int], ports: Fd | None = None) -> Lines | None:
+    try:
+        return Lines(kinds, ports)
+    except ToaError as error:
+        _log.warning(
+            "the kernel can't execute lines of the control socket itself (%s): connections of "
+            "peers that do not say hello:2 may go without their client",
+            error,
+        )
+        return None
 
 
 def _span(settings: RunSettings) -> str:

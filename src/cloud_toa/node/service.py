@@ -24,7 +24,7 @@ from cloud_toa.node import gone, status
 from cloud_toa.node.choice import choose
 from cloud_toa.node.senders import BpfSender, QueueSender, Sender
 from cloud_toa.node.settings import RunSettings
-from cloud_toa.node.state import State
+from cloud_toa.node.state import AtWorkError, State
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ async def run(settings: RunSettings) -> None:
         setup.require(settings.auto_setup)
     _log.info("datapath: %s, as %s", chosen.datapath, chosen.why)
     async with AsyncExitStack() as undo:
-        state = State()
+        state = await _claimed(settings.patience, stop)
+        if state is None:
+            return
         left = state.left_over()
         undo.callback(state.close, left)
         if settings.auto_setup:
@@ -84,7 +86,7 @@ async def run(settings: RunSettings) -> None:
             kinds = (settings.option_type_v4, settings.option_type_v6)
             control = ControlServer(
                 settings.sock, sender.table, kinds, settings.sock_group,
-                lambda: _asked(stop, "quit:0"),
+                lambda: _asked(stop, "quit:0"), lines=sender.lines,
             )  # fmt: skip
             await control.start()
             undo.push_async_callback(control.close)
@@ -96,6 +98,28 @@ async def run(settings: RunSettings) -> None:
         await stop.wait()
         _log.info("stopping ...")
     _log.info("stopped")
+
+
+async def _claimed(patience: float, stop: asyncio.Event) -> State | None:
+    """The claim to be the edge here, after that of a run which is about to end.
+
+    None where this one is to end as well.
+
+    Raises:
+        ToaError: the other goes on for longer than these seconds.
+    """
+    deadline = asyncio.get_running_loop().time() + patience
+    while not stop.is_set():
+        try:
+            return State()
+        except AtWorkError as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            _log.debug("%s: waiting for its end", error)
+        # Who lets go of a lock tells nobody but threads that sleep for it, which can't be woken.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.1)
+    return None
 
 
 def clean_up() -> bool:
@@ -179,7 +203,7 @@ def serve_metrics(
         if now["datapath"] == "queue":
             now = status.queue() or now
         now.setdefault("counters", status.bpf_counters() or {})
-        return now | ({"control": dict(control.counters)} if control else {})
+        return now | ({"control": control.counted()} if control else {})
 
     undo.callback(metrics.serve(address, read, haproxy, setting))
     _log.info("metrics: http://%s:%d/metrics", *address)

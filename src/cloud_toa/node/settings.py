@@ -46,6 +46,11 @@ class RunSettings:
     no_port: NoPort = NoPort.CONNECTION
     """By the queue, `CONNECTION` alone: there, a client's port is that of the connection."""
 
+    only_named: bool = False
+    """Nobody is named by connecting from his address: see `EdgeSettings`."""
+    patience: float = 0.0
+    """Seconds to wait for the end of a run that is at work here already."""
+
     def __post_init__(self) -> None:
         check_kind(self.option_type_v4)
         check_kind(self.option_type_v6)
@@ -74,6 +79,7 @@ class RunSettings:
             control=self.sock is not None,
             tell=self.tell,
             no_port=self.no_port,
+            only_named=self.only_named,
         )
 
 

@@ -42,6 +42,10 @@ def directory() -> Path:
     return RUN / str(namespaces.inode())
 
 
+class AtWorkError(ToaError):
+    """Another process is the edge of this network namespace."""
+
+
 class State:
     """This process's claim to be the edge of this network namespace.
 
@@ -55,7 +59,7 @@ class State:
         try:
             self._lock = self._claim()
         except BlockingIOError:
-            raise ToaError(
+            raise AtWorkError(
                 f"cloud-toa run is at work here already{_who(self.folder)}: stop that first"
             ) from None
         except OSError as error:
