@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_toa.likely import Likely, known, likely, with_port
-from cloud_toa.option import IN_USE, Kinds, decode
+from cloud_toa.likely import Likely, known, likely
+from cloud_toa.option import IN_USE, Kinds
 
 V4 = "934dcb0071de"
 V6 = "cbfd20010db800000000ec99108ddb5b5fab"
@@ -79,34 +79,8 @@ def test_which_are_read_already() -> None:
     assert not known(found[0]._replace(kind=200), Kinds())
 
 
-BOTH = Kinds(client_ip=(28,))
-
-
-@pytest.mark.parametrize(
-    ("options", "client"),
-    [
-        (f"1c0701{V4[4:]}01fe08{V4}", SEEN_V4),
-        (f"fe08{V4}1c0701{V4[4:]}01", SEEN_V4),
-        (f"1c1301{V6[4:]}01fe14{V6}", SEEN_V6),
-        (f"1c0701{V4[4:]}01fe08934dcb0071dd", SEEN_IP),  # another client's port is not its port
-        (f"1c0701{V4[4:]}01c808{V4}", SEEN_IP),  # a kind that is not read
-        (f"1c0701{V4[4:]}01fe08934d00000000fe08{V4}", SEEN_IP),  # the search has ended before
-        (f"1c0701{V4[4:]}01fe08934d7f000001fe08{V4}", SEEN_IP),
-        (f"1c0701{V4[4:]}", SEEN_IP),
-    ],
-)
-def test_a_port_that_another_option_has(options: str, client: str) -> None:
-    data = bytes.fromhex(options)
-    first = decode(data, BOTH).client
-    assert first is not None
-    assert str(with_port(first, data, BOTH, loopback=False)) == client
-
-
 @given(st.binary(max_size=60), st.booleans())
 def test_any_bytes(data: bytes, loopback: bool) -> None:
-    """It never raises nor shows a kind in use, and a port is never another address's."""
+    """It never raises nor shows a kind in use."""
     for each in likely(data, loopback=loopback):
         assert each.kind not in set(IN_USE) - {28}
-    found = decode(data, BOTH, loopback=loopback).client
-    if found is not None:
-        assert with_port(found, data, BOTH, loopback=loopback).ip == found.ip

@@ -31,6 +31,7 @@ from tests.clients import CLIENT_V4, CLIENT_V6
 
 VECTORS = Path(__file__).parent / "vectors" / "options.json"
 CHAIN = json.loads((VECTORS.parent / "chain.json").read_text())
+PORTS = json.loads((VECTORS.parent / "ports.json").read_text())["vectors"]
 LOCAL = json.loads((VECTORS.parent / "local.json").read_text())["vectors"]
 SHARED = Path(__file__).parents[2] / "shared" / "vectors" / "options.json"
 ALL = Kinds((254, 200, 252), (254, 253), (28,))
@@ -56,7 +57,7 @@ option_bytes = st.lists(
 
 
 def vectors() -> list[Any]:
-    loaded = json.loads(VECTORS.read_text())["vectors"]
+    loaded = json.loads(VECTORS.read_text())["vectors"] + PORTS
     assert len(loaded) > 30
     return [pytest.param(vector, id=vector["name"]) for vector in loaded]
 
@@ -228,6 +229,7 @@ def oracle(data: bytes, *, loopback: bool) -> Client | None:
         7: (ALL.client_ip, 3, None),
         19: (ALL.client_ip, 3, None),
     }
+    client: Client | None = None
     for kind, option in naive(data)[0]:
         kinds, address, port = layouts.get(len(option), ((), 0, None))
         if kind not in kinds or (len(option) == 7 and option[2] != 1):
@@ -235,9 +237,10 @@ def oracle(data: bytes, *, loopback: bool) -> Client | None:
         ip = plain(ip_address(option[address:]))
         number = int.from_bytes(option[port : port + 2], "big") if port else None
         if number == 0 or not usable(ip) or (is_local(ip) and not loopback):
-            return None
-        return Client(ip, number)
-    return None
+            break
+        if client is None or (client.port is None and client.ip == ip):
+            client = Client(ip, number)
+    return client
 
 
 @given(option_bytes | st.binary(max_size=300), st.booleans())

@@ -86,22 +86,6 @@ def of_layout(kinds: Kinds, layout: Layout) -> tuple[int, ...]:
     return kinds.v4 if layout == "v4" else kinds.v6
 
 
-def with_port(client: Client, data: bytes, kinds: Kinds, *, loopback: bool) -> Client:
-    """The client that was found first, with its port where another option has it.
-
-    Some edges write both the address alone (kind 28) and a TOA with the port (kind 254).
-    """
-    if client.port is not None:
-        return client
-    for _, _, option in options(data):
-        found = decode(option, kinds, loopback=loopback)
-        if found.unusable or found.local:
-            break
-        if found.client is not None and found.client.port and found.client.ip == client.ip:
-            return found.client
-    return client
-
-
 @cache
 def _only(kind: int, layout: Layout) -> Kinds:
     return Kinds(

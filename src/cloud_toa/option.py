@@ -13,7 +13,8 @@ list, 1 is padding; a length under 2 or past the end breaks the walk off; a know
 kind with an unknown length is skipped; an address that no client can have
 (unspecified, multicast, broadcast, port 0) is not used and ends the search, and so
 is a loopback or link-local one, unless the connection itself came over loopback: to
-its reader it would mean the reader's own host or link. The first client wins; in a
+its reader it would mean the reader's own host or link. The first client wins, and
+gets its port from a later option with the same address where it has none; in a
 chain, while it is itself an edge that is believed, the next one: a load balancer
 puts its option in front of that of the edge that connects to it. An IPv4 address
 inside an IPv6 layout (``::ffff:a.b.c.d``) is that IPv4 client.
@@ -293,7 +294,7 @@ def decode(
             elif is_local(found.ip) and not loopback:
                 local += 1
                 break
-            elif client is None:
+            elif client is None or (client.port is None and found.ip == client.ip):
                 client = found
             elif is_edge is not None and is_edge(client.ip):
                 client = found

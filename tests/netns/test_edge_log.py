@@ -238,11 +238,22 @@ def test_clients_that_proxies_name_badly(
 ) -> None:
     log = Log(lab)
     header = f"PROXY TCP4 {client} {EDGE[4]} {port} 443\r\n".encode()
-    path = write(lab, web(PROXIES) + log.settings)
+    path = write(lab, web(PROXIES) + log.settings + '\n[toa]\nno_port = "skip"\n')
     with running(lab, "--config", str(path)):
         with through(lab, server, first=header) as (sock, conn):
             ask(sock, conn)
         assert said(log.next()) == ("-", why)
+
+
+def test_a_client_that_a_proxy_names_without_a_port(lab: Lab, server: socket.socket) -> None:
+    log = Log(lab)
+    header = f"PROXY TCP4 198.51.100.7 {EDGE[4]} 0 443\r\n".encode()
+    path = write(lab, web(PROXIES) + log.settings)
+    with running(lab, "--config", str(path)):
+        with through(lab, server, first=header) as (sock, conn):
+            assert conn.getpeername()[0].removeprefix("::ffff:") == "198.51.100.7"
+            ask(sock, conn)
+        assert said(log.next()) == WRITTEN
 
 
 def test_no_connection(lab: Lab, server: socket.socket) -> None:

@@ -27,11 +27,13 @@ from tests.netns.receivers import RECEIVERS, Bpf, Receiver, by_both
 
 SOURCE = "10.9.0.77"
 SERVER = ("10.9.0.2", 7000)
-OPTIONS, LOCAL, CHAIN = (
+OPTIONS, LOCAL, PORTS, CHAIN = (
     json.loads((Path(__file__).parent.parent / f"vectors/{name}.json").read_text())
-    for name in ("options", "local", "chain")
+    for name in ("options", "local", "ports", "chain")
 )
-VECTORS: list[dict[str, Any]] = [*OPTIONS["vectors"], *LOCAL["vectors"]]
+VECTORS: list[dict[str, Any]] = [
+    vector for file in (OPTIONS, LOCAL, PORTS) for vector in file["vectors"]
+]
 
 
 def kinds_of(vector: dict[str, Any]) -> Kinds:

@@ -166,6 +166,12 @@ toa_read(const __u8 *option, __u32 length, __u8 layouts, struct toa_client *clie
 	return client->port ? toa_weigh(client) : TOA_UNUSABLE;
 }
 
+static __always_inline int toa_same_ip(const struct toa_client *one, const struct toa_client *two)
+{
+	return one->ip[0] == two->ip[0] && one->ip[1] == two->ip[1] && one->ip[2] == two->ip[2] &&
+	       one->ip[3] == two->ip[3];
+}
+
 /* What was wrong with options, counted. */
 struct toa_counts {
 	__u64 malformed; /* option lists that broke off, known kinds of unknown length */
@@ -231,6 +237,9 @@ static __always_inline __u32 toa_step(const __u8 *option, __u32 at, __u32 length
 		if (search->verdict != TOA_FOUND) {
 			search->client = client;
 			search->verdict = TOA_FOUND;
+		} else if (!search->client.port && toa_same_ip(&search->client, &client)) {
+			/* Some edges write the address alone, and beside it with its port. */
+			search->client.port = client.port;
 		} else if (search->chained) {
 			/* Put in front by the balancer that the edge connected to: this is the edge's. */
 			search->client = client;

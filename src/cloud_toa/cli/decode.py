@@ -34,7 +34,6 @@ from cloud_toa.cli import report
 from cloud_toa.cli.kinds_seen import KindsSeen
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.errors import ToaError
-from cloud_toa.likely import with_port
 from cloud_toa.option import MAX_OPTIONS, Client, Kinds, Reason, decode, parse_kinds, plain
 from cloud_toa.packet import Packet, PacketError
 
@@ -148,7 +147,6 @@ def _decode(arguments: argparse.Namespace) -> int:
 def _show(options: bytes, kinds: Kinds, as_json: bool) -> None:
     decoded = decode(options, kinds)
     client, reason = decoded.client, decoded.reason
-    client = client and with_port(client, options, kinds, loopback=False)
     if as_json:
         print(
             json.dumps({"client": {"ip": str(client.ip), "port": client.port}})
@@ -183,7 +181,7 @@ def _found(
                 str(Client(*packet.source)),
                 str(Client(*packet.destination)),
                 "".join(name for bit, name in enumerate(_FLAGS) if packet.flags >> bit & 1),
-                str(with_port(decoded.client, packet.options, kinds, loopback=loopback)),
+                str(decoded.client),
             )
 
 
