@@ -103,8 +103,12 @@ class OriginTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A server that a service's connections go to."""
 
-    address: str
-    """An IP address or a host name; a name is looked up again and again."""
+    address: str | Annotated[tuple[str, ...], Meta(min_length=2, max_length=2)]
+    """An IP address, one of each IP version as a list, or a host name.
+
+    A name is looked up again and again. Where there are both addresses, clients come to the one
+    of their own IP version; to the other one where no origin can be reached by theirs.
+    """
     port: Port | None = None
     """The port that the client connected to where it is left out."""
     weight: Annotated[int, Meta(ge=0, le=256)] = 1
@@ -117,21 +121,26 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: Literal["active", "drain", "maintenance"] = "active"
     """``drain``: no new connections. ``maintenance``: the same, and no checks. Others go on."""
     max_connections: Count | None = None
-    """More wait for up to 10 s, or go to another origin."""
+    """More wait for up to 10 s, or go to another origin.
+
+    In a service with an origin that has both addresses: from IPv4 clients, and as many from IPv6
+    clients.
+    """
     tls: bool | OriginTls = False
 
     def __post_init__(self) -> None:
         check_origin(self.address)
+        first = self.addresses[0]
         if self.toa and self.proxy:
             raise SettingsError(
-                f"origin {self.address} has toa = true and proxy = {self.proxy!r}: "
+                f"origin {first} has toa = true and proxy = {self.proxy!r}: "
                 "one of them names the client, leave the other out",
                 "proxy",
             )
         tls = self.verified
         if tls is not None and tls.verify and not self.server_name:
             raise SettingsError(
-                f"origin {self.address} has TLS, and an address says nothing of its certificate: "
+                f"origin {first} has TLS, and an address says nothing of its certificate: "
                 "give tls.server_name, or tls.verify = false",
                 "tls",
             )
@@ -139,7 +148,13 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def name(self) -> str:
         """As it is called in logs and by the balancer."""
-        return f"{self.address}:{self.port}" if self.port else self.address
+        first = self.addresses[0]
+        return f"{first}:{self.port}" if self.port else first
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """One or two, as they are written."""
+        return (self.address,) if isinstance(self.address, str) else self.address
 
     @property
     def verified(self) -> OriginTls | None:
@@ -154,7 +169,8 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tls = self.verified
         if tls is not None and tls.server_name:
             return tls.server_name
-        return None if is_ip(self.address) else self.address
+        first = self.addresses[0]
+        return None if is_ip(first) else first
 
 
 class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,14 +237,16 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     network(text)
                 except SettingsError as error:
                     raise SettingsError(str(error), key, at) from None
-        names: set[str] = set()
+        names: set[tuple[str, int | None]] = set()
         for at, origin in enumerate(self.origin):
-            if origin.name in names:
-                raise SettingsError(
-                    f"service {self.name} has origin {origin.name} twice: leave one out",
-                    *("origin", at),
-                )
-            names.add(origin.name)
+            for address in origin.addresses:
+                if (address, origin.port) in names:
+                    port = f":{origin.port}" if origin.port else ""
+                    raise SettingsError(
+                        f"service {self.name} has origin {address}{port} twice: leave one out",
+                        *("origin", at),
+                    )
+                names.add((address, origin.port))
 
     def _check_listen(self) -> None:
         listens: list[Listen] = []

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cloud_toa.balancer import certificates, changes, expiry, open_files, ports, render
 from cloud_toa.balancer.addresses import Listen
-from cloud_toa.balancer.backend import Addresses
+from cloud_toa.balancer.families import Addresses, without_places
 from cloud_toa.balancer.pipes import check_access_log
 from cloud_toa.balancer.process import Balancer, Places
 from cloud_toa.balancer.settings import Service
@@ -254,7 +254,10 @@ class Services:
     ) -> str:
         """Bring HAProxy there; answer how."""
         old, text = self.file, self.configuration(new)
-        fixed = [self._render(file, changes.without(file.service), {}) for file in (old, new)]
+        fixed = [
+            self._render(file, changes.without(file.service), without_places(addresses))
+            for file, addresses in ((old, before), (new, self._names.addresses))
+        ]
         if fixed[0] == fixed[1] and files == self._files:
             commands = changes.commands(
                 new.service, old.service, self._names.addresses, before, ipv6=self._ipv6
