@@ -2,13 +2,15 @@
 """Origins with an address of each IP version, whose servers keep the two apart."""
 
 import json
+import socket
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
+from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
 from tests.netns.edge_node import EdgeNode, running, write
 from tests.netns.edge_services import (
     CLIENT,
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.one_kernel
 FOUR, SIX = "10.9.0.2", "fd09::2"
 MOVED, MOVED6 = "10.9.0.3", "fd09::3"
 QUICK = 'check.interval = "100ms"'
+METRICS = EDGE[4], 9100
 NAME = f"{FOUR}:{FIRST}"
 
 
@@ -82,6 +85,23 @@ def origins(node: EdgeNode, name: str = "web") -> dict[str, dict[str, Any]]:
     return {each["name"]: each for each in found["origins"]}
 
 
+def is_up(lab: Lab, name: str) -> dict[str, float]:
+    """What metrics say of an origin of the service, by part."""
+    with lab.edge.entered():
+        sock = socket.create_connection(METRICS)
+    with sock, sock.makefile("rw") as file:
+        file.write("GET /metrics HTTP/1.0\r\n\r\n")
+        file.flush()
+        text = file.read().partition("\n\n")[2]
+    return {
+        sample.labels.get("part", ""): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "haproxy_server_status"
+        and sample.labels.items() >= {"proxy": "web", "server": name, "state": "UP"}.items()
+    }
+
+
 @pytest.mark.parametrize("listed", [True, False], ids=["list", "name"])
 def test_each_client_by_its_own(lab: Lab, receiver: Path, hosts: Path, listed: bool) -> None:
     """To the address of its version, seen there; to the other one where its own is down."""
@@ -90,7 +110,8 @@ def test_each_client_by_its_own(lab: Lab, receiver: Path, hosts: Path, listed: b
     name = NAME if listed else f"both.test:{FIRST}"
     servers = {version: start(lab, receiver, version) for version in (4, 6)}
     log = Log(lab)
-    path = write(lab, service("web", 8080, QUICK, origins=entry, check=True) + log.settings)
+    text = service("web", 8080, QUICK, origins=entry, check=True) + log.settings
+    path = write(lab, f'metrics = "{METRICS[0]}:{METRICS[1]}"\n{text}')
     with running(lab, "--config", str(path)) as node:
         wait_for(lab, "IPv4", client=CLIENT)
         wait_for(lab, "IPv6", client=CLIENT6)
@@ -106,6 +127,7 @@ def test_each_client_by_its_own(lab: Lab, receiver: Path, hosts: Path, listed: b
         wait_for(lab, "IPv6", client=CLIENT)
         assert is_seen(visit(lab, 8080, client=CLIENT))
         assert origins(node)[name]["state"] == "UP (IPv4 DOWN)"
+        assert is_up(lab, name) == {"": 0.0, "ipv6": 1.0}
         start(lab, receiver, 4)
         wait_for(lab, "IPv4", client=CLIENT)
         stop_origin(servers[6])
