@@ -92,6 +92,7 @@ def check(file: EdgeFile) -> bool:
         ToaError: it refuses, or certificates can't be had.
     """
     if shutil.which(file.haproxy.program) is None:
+        certificates.read(file.service)
         return False
     datapath = "bpf" if file.toa.datapath == "auto" else file.toa.datapath
     # There are copies of private keys in it.
