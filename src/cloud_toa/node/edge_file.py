@@ -237,6 +237,20 @@ def parse(text: str, name: str) -> EdgeFile:
         ) from None
 
 
+def in_force(told: bytes | None) -> EdgeFile:
+    """The edge that a running one says it is, in JSON.
+
+    Raises:
+        ToaError: it says nothing, or nothing that this version understands.
+    """
+    try:
+        return msgspec.json.decode(told or b"", type=EdgeFile)
+    except msgspec.DecodeError:
+        raise ToaError(
+            "the edge that runs is of another version of cloud-toa: start it again"
+        ) from None
+
+
 def for_one(listen: str, origin: str) -> EdgeFile:
     """An edge with one service, and everything else as by default.
 

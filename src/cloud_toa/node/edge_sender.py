@@ -9,7 +9,7 @@ TOA, and connections that a setting came too late for are to keep what they bega
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -74,6 +74,16 @@ def toa(file: EdgeFile, datapath: str, service: Service, origin: Origin) -> Toa:
         return Toa("unknown", "by_hand")
     # What becomes of a packet in a queue, nobody knows but who counts there.
     return Toa("queue" if datapath == "queue" else str(_where(file)))
+
+
+def warnings(file: EdgeFile, datapath: str) -> Iterator[str]:
+    """A line for each service that can't have TOA as it is."""
+    for service in file.service if file.toa.enabled and datapath == "queue" else ():
+        if service.toa and cross_family(service):
+            yield (
+                f"service {service.name} has no TOA: in queue mode, its listeners and origins must "
+                "be of one IP version, and addresses"
+            )
 
 
 def _why_not(file: EdgeFile, datapath: str, service: Service, origin: Origin) -> str:
