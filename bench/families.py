@@ -139,10 +139,11 @@ def verdict(version: int, answer: Answer) -> str:
         return _PG
     if answer.error:
         return _CLOSED
-    named = {name for name in (answer.said, answer.logged) if name}
+    # What it logs may be of a check; nginx, which can't be asked, logs requests alone.
+    named = answer.said or answer.logged
     words = {_CLIENT[version]: _SEEN, f"::ffff:{_CLIENT[version]}": _MAPPED,
              **dict.fromkeys(EDGE_TO_ORIGIN.values(), _EDGE)}  # fmt: skip
-    return "; ".join(sorted(words.get(name, name) for name in named))
+    return words.get(named, named)
 
 
 def _server(number: int, listening: Listening) -> Server:
