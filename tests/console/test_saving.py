@@ -205,6 +205,8 @@ def test_a_service_with_rows(opened: Opened, cluster: Cluster, nodes: Nodes) -> 
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
     assert 'address = ["192.0.2.10", "2001:db8::10"]' in text(cluster)
+    page.goto("/services")
+    expect(page.get_by_text("192.0.2.10, 2001:db8::10")).to_be_visible()
     page.goto("/services/shop")
     expect(page.locator("[name='origin.1.address']")).to_have_value("192.0.2.10, 2001:db8::10")
     page.goto("/services/shop")

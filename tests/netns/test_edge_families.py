@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Origins with an address of each IP version, whose servers keep the two apart."""
 
+import csv
 import json
 import socket
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
+from tests.netns.authority import Authority
 from tests.netns.edge_node import EdgeNode, running, write
 from tests.netns.edge_services import (
     CLIENT,
@@ -18,14 +21,18 @@ from tests.netns.edge_services import (
     FIRST,
     SECOND,
     Log,
+    ask,
+    connected,
     is_seen,
     lead,
     origin,
     service,
     start_origin,
     stop_origin,
+    trusting,
     visit,
 )
+from tests.netns.test_edge_tls import entry, tls_service
 from tests.netns.traffic import wait_until
 
 pytestmark = pytest.mark.one_kernel
@@ -186,6 +193,28 @@ def test_what_changes_without_a_reload(lab: Lab, receiver: Path) -> None:
         assert all(each["state"] == "UP" for each in counted.values())
 
 
+def test_an_origin_s_most_connections(lab: Lab, receiver: Path) -> None:
+    """From clients of either IP version as many; one more waits until one has ended."""
+    start_origin(lab, receiver, "web", FIRST)
+    path = write(lab, service("web", 8080, origins=both(FIRST, "max_connections = 1")))
+    with running(lab, "--config", str(path)) as node:
+        for client in (CLIENT, CLIENT6):
+            with connected(lab, 8080, client=client) as held, connected(lab, 8080, client=client):
+                assert ask(held)["name"] == "web"
+                wait_until(lambda: _queued(node) == 1, reason=lambda: node.ask("show stat"))
+        with ExitStack() as stack:
+            for client in (CLIENT, CLIENT6):
+                sock = stack.enter_context(connected(lab, 8080, client=client))
+                assert ask(sock)["name"] == "web"
+            assert origins(node)[NAME]["connections"] == 2
+
+
+def _queued(node: EdgeNode) -> int:
+    """Connections that wait for a server."""
+    rows = csv.DictReader(node.ask("show stat").lstrip("# ").splitlines())
+    return sum(int(row["qcur"]) for row in rows if row["svname"] == "BACKEND")
+
+
 def test_whom_a_proxy_names(lab: Lab, receiver: Path) -> None:
     """The client's IP version counts, and not that of who says who it is."""
     for version in (4, 6):
@@ -198,6 +227,33 @@ def test_whom_a_proxy_names(lab: Lab, receiver: Path) -> None:
             header = f"PROXY TCP{version} {client} {other} 7777 80\r\n".encode()
             said = visit(lab, 8080, first=header)
             assert (said["name"], said["client"]) == (f"IPv{version}", [client, 7777])
+
+
+def test_services_that_share_a_port(lab: Lab, receiver: Path) -> None:
+    """By the name that TLS asks for, each has its own backends; the log knows whose they are."""
+    for version in (4, 6):
+        start(lab, receiver, version)
+    start_origin(lab, receiver, "other", SECOND)
+    authority = Authority(lab.files)
+    certificate = entry(*authority.issue("a.test"))
+    log = Log(lab)
+    named = 'server_names = ["a.test"]'
+    text = tls_service("named", 8443, certificate, lines=named, origins=both(FIRST))
+    text += tls_service(
+        "rest", 8443, certificate, origins=origin(SECOND) + both(7009, "weight = 0")
+    )
+    path = write(lab, text + log.settings)
+    tls = trusting(authority.certificate)
+    with running(lab, "--config", str(path)):
+        for version, client in ((4, CLIENT), (6, CLIENT6)):
+            for asked, name, whose in (
+                ("a.test", f"IPv{version}", "named"),
+                ("b.test", "other", "rest"),
+            ):
+                said = visit(lab, 8443, client=client, tls=tls, name=asked)
+                assert (said["name"], is_seen(said)) == (name, True)
+                line = logged(log, said)
+                assert (line["service"], line["toa"]) == (whose, "syn,ack,data")
 
 
 def test_by_the_queue(lab: Lab, receiver: Path) -> None:

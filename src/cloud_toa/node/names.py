@@ -92,11 +92,11 @@ def _chosen(answers: list[IPAddress], before: tuple[IPAddress, ...]) -> tuple[IP
 
 
 def _has_way(address: IPAddress) -> bool:
-    with socket.socket(_FAMILIES[address.version], socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(_FAMILIES[address.version], socket.SOCK_DGRAM) as sock:
             sock.connect((str(address), 9))  # of UDP: it only looks for a route
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
