@@ -104,3 +104,23 @@ def bars(
         axes.margins(x=0.15)
 
     return draw
+
+
+def grid(columns: Mapping[str, Callable[[Row], str]], colours: Mapping[str, str]) -> Drawing:
+    """A field for each cell of the table, coloured by its words."""
+
+    def draw(axes: Axes, titles: Sequence[str], rows: Sequence[Row]) -> None:
+        for down, each in enumerate(rows):
+            for across, column in enumerate(columns.values()):
+                words = column(each)
+                axes.barh(down, 1, left=across, height=1, color=colours.get(words, "#d9d9d9"),
+                          edgecolor="white")  # fmt: skip
+                short = words.replace("load balancer", "LB").replace("; ", "\n")
+                axes.text(across + 0.5, down, short, ha="center", va="center", fontsize="x-small")
+        axes.set_yticks(range(len(rows)), titles)
+        axes.set_xticks([across + 0.5 for across in range(len(columns))], list(columns))
+        axes.tick_params(length=0)
+        axes.margins(0)
+        axes.invert_yaxis()
+
+    return draw

@@ -14,7 +14,6 @@ from ipaddress import ip_address
 import figures
 import unmodified
 from experiment import Experiment, exit_with, from_command_line, some_of
-from matplotlib.axes import Axes
 from testbed import require
 from unmodified import SERVERS, Answer, Running, Server
 from ways import BALANCER, CLIENT, FAILS, WAYS, Edge, Way
@@ -106,21 +105,6 @@ def faults(rows: Sequence[figures.Row]) -> list[str]:
     ]
 
 
-def _grid(axes: Axes, titles: Sequence[str], rows: Sequence[figures.Row]) -> None:
-    for down, each in enumerate(rows):
-        for across, column in enumerate(COLUMNS.values()):
-            words = column(each)
-            axes.barh(down, 1, left=across, height=1, color=_COLOURS.get(words, "#d9d9d9"),
-                      edgecolor="white")  # fmt: skip
-            short = words.replace("load balancer", "LB").replace("; ", "\n")
-            axes.text(across + 0.5, down, short, ha="center", va="center", fontsize="x-small")
-    axes.set_yticks(range(len(rows)), titles)
-    axes.set_xticks([across + 0.5 for across in range(len(COLUMNS))], list(COLUMNS))
-    axes.tick_params(length=0)
-    axes.margins(0)
-    axes.invert_yaxis()
-
-
 EXPERIMENT = Experiment(
     command="bench/servers",
     name="servers",
@@ -128,7 +112,7 @@ EXPERIMENT = Experiment(
     words=_WORDS,
     measure=measure,
     columns=COLUMNS,
-    draw=_grid,
+    draw=figures.grid(COLUMNS, _COLOURS),
     faults=faults,
     arguments=arguments,
     versions=unmodified.VERSIONS,

@@ -10,8 +10,9 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import virtual_machine
@@ -51,7 +52,7 @@ daemon off; master_process off; error_log stderr; pid {folder}/pid;
 events {{ }}
 http {{
   access_log {folder}/log;
-  server {{ listen {port}; listen [::]:{port}; root /usr/share/nginx/html; }}
+  server {{ {listen} root /usr/share/nginx/html; }}
 }}
 """
 
@@ -138,12 +139,14 @@ def _client(host: Namespace, *command: str) -> str:
     return host.run("timeout", "--verbose", str(_PATIENCE), *command)
 
 
-def _openssh(folder: Path, port: int) -> list[str]:
+def openssh(folder: Path, port: int, *listen: str) -> list[str]:
+    """Where no ``ListenAddress`` is given, it listens by both IP versions."""
     host_key, key = folder / "host_key", folder / "key"
     for made in (host_key, key):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(made))
     # PAM is the machine's, and so are its users' keys.
-    options = (f"AuthorizedKeysFile={key}.pub", "StrictModes=no", "UsePAM=no", "PidFile=none")
+    options = (f"AuthorizedKeysFile={key}.pub", "StrictModes=no", "UsePAM=no", "PidFile=none",
+               *(f"ListenAddress={each}" for each in listen))  # fmt: skip
     more = (word for option in options for word in ("-o", option))
     return ["/usr/sbin/sshd", "-D", "-e", "-h", str(host_key), "-p", str(port), *more]
 
@@ -156,7 +159,10 @@ def _ssh(host: Namespace, address: str, port: int, folder: Path) -> str:
     return _client(host, "ssh", "-F", "none", *where, "echo $SSH_CONNECTION").split()[0]
 
 
-def _postgresql(folder: Path, port: int) -> list[str]:
+def postgresql(
+    folder: Path, port: int, listen: str = "*", clients: Sequence[str] = ("all",)
+) -> list[str]:
+    """With a line of pg_hba.conf for each of these ``clients``."""
     data = folder / "data"
     data.mkdir()
     user = pwd.getpwnam("postgres")
@@ -166,8 +172,13 @@ def _postgresql(folder: Path, port: int) -> list[str]:
     run(*as_user, f"{programs}/initdb", "-D", str(data), "-A", "trust", "--no-sync",
         "--locale=C")  # fmt: skip
     with (data / "pg_hba.conf").open("a") as hosts:
-        hosts.write("host all all all trust\n")
-    options = ("listen_addresses=*", "log_connections=on", "unix_socket_directories=", "fsync=off")
+        hosts.writelines(f"host all all {each} trust\n" for each in clients)
+    options = (
+        f"listen_addresses={listen}",
+        "log_connections=on",
+        "unix_socket_directories=",
+        "fsync=off",
+    )
     more = (word for option in options for word in ("-c", option))
     return [*as_user, f"{programs}/postgres", "-D", str(data), "-p", str(port), *more]
 
@@ -178,8 +189,16 @@ def _psql(host: Namespace, address: str, port: int, _: Path) -> str:
     return _client(host, "psql", "-Atc", query, where).strip()
 
 
-def _redis(folder: Path, port: int) -> list[str]:
-    options = ("--bind", "*", "-::*", "--protected-mode", "no", "--loglevel", "verbose")
+def redis(folder: Path, port: int, *bind: str) -> list[str]:
+    """With ``bind`` as it is without a configuration, unless others are given."""
+    options = (
+        "--bind",
+        *(bind or ("*", "-::*")),
+        "--protected-mode",
+        "no",
+        "--loglevel",
+        "verbose",
+    )
     return ["redis-server", "--port", str(port), "--dir", str(folder), "--save", "", *options]
 
 
@@ -191,9 +210,11 @@ def _redis_cli(host: Namespace, address: str, port: int, _: Path) -> str:
     return found[1]
 
 
-def _nginx(folder: Path, port: int) -> list[str]:
+def nginx(folder: Path, port: int, *listen: str) -> list[str]:
+    """With a ``listen`` for each of these, in which ``PORT`` is the port; by default both."""
     file = folder / "conf"
-    file.write_text(_NGINX.format(folder=folder, port=port))
+    lines = " ".join(f"listen {each};" for each in listen or ("PORT", "[::]:PORT"))
+    file.write_text(_NGINX.format(folder=folder, listen=lines.replace("PORT", str(port))))
     return ["nginx", "-c", str(file)]
 
 
@@ -201,6 +222,25 @@ def _python(folder: Path, port: int) -> list[str]:
     (folder / "www").mkdir()
     where = ("--bind", "::", "--directory", str(folder / "www"))
     return [_PYTHON, "-m", "http.server", *where, str(port)]
+
+
+def mariadb(folder: Path, port: int, bind: str) -> list[str]:
+    """With this ``bind-address``."""
+    data = folder / "data"
+    as_root = ("--no-defaults", "--user=root", f"--datadir={data}")
+    run(
+        "mariadb-install-db", *as_root, "--skip-test-db", "--auth-root-authentication-method=normal"
+    )
+    options = ("--skip-grant-tables", "--skip-name-resolve", "--general-log",
+               f"--general-log-file={folder}/log", f"--socket={folder}/socket",
+               f"--bind-address={bind}", f"--port={port}")  # fmt: skip
+    return ["mariadbd", *as_root, *options]
+
+
+def _mariadb(host: Namespace, address: str, port: int, _: Path) -> str:
+    where = ("-h", address, "-P", str(port), "-u", "root")
+    said = _client(host, "mariadb", "--no-defaults", "-N", *where, "-e", "select user()")
+    return said.strip().rpartition("@")[2]
 
 
 def _get(host: Namespace, address: str, port: int, _: Path) -> str:
@@ -221,17 +261,26 @@ def _get(host: Namespace, address: str, port: int, _: Path) -> str:
 SERVERS = {
     server.title.split()[0]: server
     for server in (
-        Server("openssh", 7022, _openssh, _ssh, r"^Accepted publickey for \w+ from (\S+) port"),
+        Server("openssh", 7022, openssh, _ssh, r"^Accepted publickey for \w+ from (\S+) port"),
         Server(
             "postgresql",
             7032,
-            _postgresql,
+            postgresql,
             _psql,
             r"connection received: host=(\S+) port",
             "ready to accept connections",
         ),
-        Server("redis", 7079, _redis, _redis_cli, r" Accepted (\S+):\d+$", "Ready to accept"),
-        Server("nginx", 7080, _nginx, _get, r"^(\S+) - - \["),
+        Server("redis", 7079, redis, _redis_cli, r" Accepted (\S+):\d+$", "Ready to accept"),
+        Server("nginx", 7080, nginx, _get, r"^(\S+) - - \["),
         Server("python http.server", 7090, _python, _get, r"^(\S+) - - \["),
     )
 }
+
+MARIADB = Server(
+    "mariadb",
+    7033,
+    partial(mariadb, bind="*"),
+    _mariadb,
+    r"Connect\s+\w+@(\S+) on",
+    "ready for connections",
+)

@@ -79,8 +79,8 @@ def rendered(edge: EdgeFile, folder: Path) -> str:
     settings = Global(1000, edge.haproxy.threads, edge.haproxy.old_connections, at, at,
                       folder / "made", syslog=edge.access_log.syslog)  # fmt: skip
     return configuration(
-        edge.service, settings, {"app.example.com": ip_address("192.0.2.9")},
-        lambda service, origin: service.has_toa(origin), lambda *_: Toa("syn,ack,data"),
+        edge.service, settings, {"app.example.com": (ip_address("192.0.2.9"),)},
+        lambda service, origin, _: service.has_toa(origin), lambda *_: Toa("syn,ack,data"),
         ipv6=True,
     )  # fmt: skip
 

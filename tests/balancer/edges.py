@@ -131,4 +131,56 @@ address = "192.0.2.8"
 port = 8080
 toa = false
 """,
+    "both-addresses": """
+[access_log]
+file = "/var/log/edge.log"
+[[service]]
+name = "db"
+listen = ["0.0.0.0:5432", "[::]:5432"]
+[[service.origin]]
+address = ["192.0.2.7", "2001:db8::7"]
+port = 5432
+weight = 3
+max_connections = 50
+[[service.origin]]
+address = "192.0.2.8"
+port = 5432
+[[service.origin]]
+address = ["2001:db8::9", "192.0.2.9"]
+port = 5432
+backup = true
+toa = false
+""",
+    "both-by-name": """
+[[service]]
+name = "shop"
+listen = ["0.0.0.0:443", "[::]:443"]
+protocol = "tls"
+server_names = ["shop.example.com"]
+check.enabled = false
+[service.tls]
+certificates = [{ certificate = "/etc/edge/a.pem" }]
+[[service.origin]]
+address = "both.example"
+port = 80
+[[service.origin]]
+address = "app.example"
+port = 80
+state = "drain"
+[[service]]
+name = "rest"
+listen = ["0.0.0.0:443", "[::]:443"]
+protocol = "tls"
+[service.tls]
+certificates = [{ certificate = "/etc/edge/a.pem" }]
+[[service.origin]]
+address = "gone.example"
+port = 80
+backup = true
+state = "maintenance"
+[[service.origin]]
+address = "both.example"
+port = 80
+backup = true
+""",
 }

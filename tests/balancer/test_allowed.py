@@ -2,7 +2,7 @@
 """allowed.py: no text ends a word or a line of HAProxy's; each refusal has its exact words."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -21,13 +21,20 @@ ORIGIN = (
 )
 LONG = "a" * 63
 MAPPED = "::ffff:192.0.2.7"
+
+
+def first(mistakes: Iterable[SettingsError]) -> None:
+    for mistake in mistakes:
+        raise mistake
+
+
 CHECKS: dict[str, Callable[[str], Any]] = {
     "name": allowed.check_name,
     "path": allowed.check_path,
     "ciphers": lambda text: allowed.check_ciphers(text, "ciphers"),
     "host": lambda text: allowed.check_host(text, "server_name"),
     "asked": allowed.check_server_name,
-    "origin": allowed.check_origin,
+    "origin": lambda address: first(allowed.check_origin(address)),
     "network": allowed.network,
     "duration": lambda text: msgspec.convert(text, Duration),
 }

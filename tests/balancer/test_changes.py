@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from cloud_toa.balancer.backend import Addresses
 from cloud_toa.balancer.changes import commands, without
+from cloud_toa.balancer.families import Addresses, without_places
 from cloud_toa.balancer.log_line import Toa
 from cloud_toa.balancer.render import Global, configuration
 from cloud_toa.balancer.settings import Service
 
 MOST = 777
 HOSTS = ("one.example", "two.example")
-PLACES = [None, *map(ip_address, ("192.0.2.7", "192.0.2.8", "2001:db8::7"))]
+FOUR, OTHER_FOUR, SIX, OTHER_SIX = map(
+    ip_address, ("192.0.2.7", "192.0.2.8", "2001:db8::7", "2001:db8::8")
+)
+PLACES = [(), (FOUR,), (OTHER_FOUR,), (SIX,), (FOUR, SIX), (OTHER_FOUR, SIX), (FOUR, OTHER_SIX)]
 
 
 def text_of(services: tuple[Service, ...], addresses: Addresses, *, ipv6: bool) -> str:
@@ -97,13 +100,18 @@ def told(draw: st.DrawFn, services: tuple[Service, ...]) -> tuple[Service, ...]:
     )
 
 
-def make(listens: list[list[str]], origins: list[list[str]]) -> tuple[Service, ...]:
+def make(
+    listens: list[list[str]], origins: list[list[str | tuple[str, str]]]
+) -> tuple[Service, ...]:
     return tuple(
         msgspec.convert(
             {
                 "name": f"s{number}",
                 "listen": listen,
-                "origin": [{"address": address, "port": 80} for address in addresses],
+                "origin": [
+                    {"address": address, "port": 80, "backup": at == 2}
+                    for at, address in enumerate(addresses)
+                ],
             },
             Service,
         )
@@ -113,9 +121,9 @@ def make(listens: list[list[str]], origins: list[list[str]]) -> tuple[Service, .
 
 places = st.sampled_from(PLACES)
 known = st.fixed_dictionaries(dict.fromkeys(HOSTS, places)).map(
-    lambda found: {name: ip for name, ip in found.items() if ip is not None}
+    lambda found: {name: ips for name, ips in found.items() if ips}
 )
-literal = st.sampled_from([*HOSTS, "192.0.2.1", "2001:db8::1"])
+literal = st.sampled_from([*HOSTS, "192.0.2.1", "2001:db8::1", ("192.0.2.2", "2001:db8::2")])
 some = st.lists(
     st.tuples(st.booleans(), st.lists(literal, min_size=1, unique=True)), min_size=1, max_size=3
 )
@@ -124,7 +132,7 @@ some = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(some, known, known, st.booleans(), st.data())
 def test_told_is_as_good_as_started(
-    given: list[tuple[bool, list[str]]],
+    given: list[tuple[bool, list[str | tuple[str, str]]]],
     before: Addresses,
     after: Addresses,
     ipv6: bool,
@@ -134,6 +142,9 @@ def test_told_is_as_good_as_started(
     services = make(listens, [addresses for _, addresses in given])
     old, new = data.draw(told(services)), data.draw(told(services))
     assert without(old) == without(new)
+    shapes = [text_of(without(old), without_places(each), ipv6=ipv6) for each in (before, after)]
+    if shapes[0] != shapes[1]:
+        return  # a name has come to have both addresses, or no longer has: a reload
     haproxy = Haproxy(text_of(old, before, ipv6=ipv6))
     for command in commands(new, old, after, before, ipv6=ipv6):
         haproxy.told(command)
@@ -147,11 +158,23 @@ def test_the_words() -> None:
     changed = replace(old.origin[0], weight=5, max_connections=7)
     new = replace(old, origin=(changed,))
     name = "s0/one.example:80"
-    assert commands((new,), (old,), {HOSTS[0]: ip_address("192.0.2.7")}, {}, ipv6=True) == [
+    assert commands((new,), (old,), {HOSTS[0]: (FOUR,)}, {}, ipv6=True) == [
         f"set server {name} weight 5",
         f"set maxconn server {name} 7",
         f"set server {name} addr ::ffff:192.0.2.7",
         f"set server {name} state ready",
+    ]
+
+
+def test_the_words_for_both_addresses() -> None:
+    (old,) = make([["[::]:80"]], [["one.example", "192.0.2.1"]])
+    moved, there = {HOSTS[0]: (OTHER_FOUR, OTHER_SIX)}, {HOSTS[0]: (FOUR, SIX)}
+    new = replace(old, origin=(old.origin[0], replace(old.origin[1], state="maintenance")))
+    assert commands((new,), (old,), moved, there, ipv6=True) == [
+        "set server s0/one.example:80 addr ::ffff:192.0.2.8",
+        "set server s0/192.0.2.1:80 state maint",
+        "set server s0::ipv6/one.example:80 addr 2001:db8::8",
+        "set server s0::ipv6/192.0.2.1:80 state maint",
     ]
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_toa.balancer import certificates
-from cloud_toa.balancer.backend import Addresses
+from cloud_toa.balancer.families import Addresses
 from cloud_toa.balancer.log_line import Toa
 from cloud_toa.balancer.render import (
     Global,
@@ -27,7 +27,11 @@ from tests.balancer.edges import EDGES
 from tests.balancer.haproxy import make_certificate, refusal
 
 EXPECTED = Path(__file__).with_name("expected")
-ADDRESSES: Addresses = {"app.example": ip_address("192.0.2.9"), "six.example": ip_address("::1")}
+ADDRESSES: Addresses = {
+    "app.example": (ip_address("192.0.2.9"),),
+    "six.example": (ip_address("::1"),),
+    "both.example": (ip_address("192.0.2.10"), ip_address("2001:db8::10")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def rendered(
             edge.access_log.syslog,
         ),
         addresses,
-        lambda service, origin: service.has_toa(origin),
+        lambda service, origin, _: service.has_toa(origin),
         toa,
         ipv6=ipv6,
     )

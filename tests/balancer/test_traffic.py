@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HAProxy's counts by service and origin."""
 
-from cloud_toa.balancer.traffic import Origin, Service, parse
+from cloud_toa.balancer.traffic import Origin, Service, by_service, parse
 
 HEAD = (
     "# pxname,svname,scur,stot,bin,bout,dreq,dresp,econ,status,weight,rate,dcon,dses,desc",
@@ -44,6 +44,30 @@ def test_services_that_share_a_port() -> None:
     )
     assert (found.name, found.total) == ("a:b", 2)
     assert [each.state for each in found.origins] == ["UP", "DOWN"]
+
+
+def test_an_origin_with_an_address_of_each_ip_version() -> None:
+    """Once, however many backends know it; up as long as one of its addresses is."""
+    rows = (
+        "web,FRONTEND,6,90,1000,2000,0,0,,OPEN,,7,0,0,",
+        "web,192.0.2.7:80,1,10,100,200,,0,1,DOWN,3,0,,,",
+        "web,192.0.2.8:80,1,10,100,200,,0,0,UP,1,0,,,",
+        "web,BACKEND,2,20,200,400,0,0,1,UP,4,2,,,",
+        "web::ipv6,192.0.2.7:80,2,20,200,400,,0,1,UP,3,0,,,",
+        "web::ipv6,192.0.2.8:80,1,10,100,200,,0,0,UP,1,0,,,",
+        "web::ipv6,BACKEND,3,30,300,600,0,0,1,UP,4,3,,,",
+        "web::backup,192.0.2.9:80,1,10,100,200,,0,0,no check,1,0,,,",
+        "web::backup,BACKEND,1,10,100,200,0,0,0,UP,1,1,,,",
+        "web::ipv6::backup,192.0.2.9:80,0,0,0,0,,0,0,no check,1,0,,,",
+        "web::ipv6::backup,BACKEND,0,0,0,0,0,0,0,UP,1,1,,,",
+    )
+    origins = [
+        Origin("192.0.2.7:80", "UP (IPv4 DOWN)", 3, 3, 30, 2, 300, 600),
+        Origin("192.0.2.8:80", "UP", 1, 2, 20, 0, 200, 400),
+        Origin("192.0.2.9:80", "no check", 1, 1, 10, 0, 100, 200),
+    ]
+    assert parse(shown(*rows)) == [Service("web", 6, 90, 7, 0, 1000, 2000, origins)]
+    assert by_service(shown(*rows)) == [Service("web", 6, 60, 7, 0, 600, 1200, origins)]
 
 
 def test_nothing_is_served() -> None:

@@ -53,6 +53,28 @@ def test_wrong(tmp_path: Path, text: str, message: str) -> None:
     assert said.err.count("\n") == 1
 
 
+def test_all_that_is_wrong(tmp_path: Path) -> None:
+    """In the file, a line for each; and where the file is good, in what it names."""
+    file = tmp_path / "edge.toml"
+    file.write_text(SERVICE + "port = 0\nweight = -1\ncolour = 1\n")
+    said = call("config", "check", str(file))
+    assert (said.code, said.out) == (2, "")
+    assert [line.split(": ")[1] for line in said.err.splitlines()] == [
+        f"{file}, line {number}" for number in (7, 8, 9)
+    ]
+    tls = "protocol = 'tls'\ntls.client_ca = '/ca'\ntls.certificates = [{ certificate = '/one' }, "
+    tls += "{ certificate = '/two' }]\n"
+    log = f"[access_log]\nfile = '{tmp_path}'\n"
+    text = SERVICE.replace("[[service.origin]]", tls + "[[service.origin]]") + log
+    for program in ("haproxy", "/nonexistent/haproxy"):
+        file.write_text(f"{text}[haproxy]\nprogram = '{program}'\n")
+        said = call("config", "check", str(file))
+        assert said.code == 2
+        assert [line.split()[1] for line in said.err.splitlines()] == [
+            *("/one", "/two", "/ca", "access_log.file")
+        ]
+
+
 def test_no_file(tmp_path: Path) -> None:
     said = call("config", "check", str(tmp_path / "none"))
     assert said == Said(

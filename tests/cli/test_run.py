@@ -173,7 +173,7 @@ def test_a_second_run_is_refused_and_the_first_goes_on() -> None:
             assert said.code == 2
             assert said.out == ""
             assert said.err.splitlines()[-1] == (
-                f"cloud-toa: cloud-toa run is at work here already (process {edge.process.pid}): "
+                f"cloud-toa: cloud-toa run (process {edge.process.pid}) is at work here already: "
                 "stop that first"
             )
         assert kernel() == whole

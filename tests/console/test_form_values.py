@@ -90,6 +90,22 @@ def test_everything_that_a_service_can_say_is_read() -> None:
     assert [each.key for each in service.tls.certificates] == [None, "/b.key"]
 
 
+def test_an_origin_with_both_addresses() -> None:
+    """As a list; one address, or a name, as it is."""
+    posted = {
+        "name": ["db"],
+        "listen": ["[::]:80"],
+        "origin.0.address": ["192.0.2.7, 2001:db8::7"],
+        "origin.1.address": ["192.0.2.8"],
+        **SWITCHES,
+    }
+    service = msgspec.convert(form_values.read(posted, SERVICE), Service)
+    assert [each.address for each in service.origin] == [
+        ("192.0.2.7", "2001:db8::7"),
+        "192.0.2.8",
+    ]
+
+
 def test_numbers_that_are_none_stay_as_they_were_typed() -> None:
     values = form_values.read({"option_type_v4": ["twelve"], "min_queue_id": ["1" * 30]}, TOA)
     assert values["option_type_v4"] == "twelve"

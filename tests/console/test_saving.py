@@ -182,10 +182,33 @@ def test_a_service_with_rows(opened: Opened, cluster: Cluster, nodes: Nodes) -> 
         assert line in said
     assert "192.0.2.9" not in said
 
+    # All mistakes at once, each at its field; what is of other services as well.
     page.goto("/services/shop")
     page.locator("[name='origin.0.address']").fill("no such name!")
+    page.locator("[name='origin.1.weight']").fill("1000")
+    page.get_by_label("Name (required)").fill("web")
     page.get_by_role("button", name="Show changes").last.click()
-    expect(page.locator("#origin-0-address-mistake")).to_contain_text("neither an IP address")
+    for field, said in (
+        ("origin-0-address", "neither an IP address"),
+        ("origin-1-weight", "write a number from 0 to 256"),
+        ("name", "two services are named web"),
+    ):
+        expect(page.locator(f"#{field}-mistake")).to_contain_text(said)
+
+    page.goto("/services/shop")
+    page.locator("[name='origin.1.address']").fill("192.0.2.10, 192.0.2.11")
+    page.get_by_role("button", name="Show changes").last.click()
+    expect(page.locator("#origin-1-address-mistake")).to_contain_text("of one IP version")
+    expect(page.locator("[name='origin.1.address']")).to_have_value("192.0.2.10, 192.0.2.11")
+    page.locator("[name='origin.1.address']").fill("192.0.2.10, 2001:db8::10")
+    page.get_by_role("button", name="Show changes").last.click()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("Saved.", exact=True)).to_be_visible()
+    assert 'address = ["192.0.2.10", "2001:db8::10"]' in text(cluster)
+    page.goto("/services")
+    expect(page.get_by_text("192.0.2.10, 2001:db8::10")).to_be_visible()
+    page.goto("/services/shop")
+    expect(page.locator("[name='origin.1.address']")).to_have_value("192.0.2.10, 2001:db8::10")
     page.goto("/services/shop")
     page.get_by_role("button", name="Remove the service").click()
     page.get_by_role("button", name="Save", exact=True).click()
@@ -211,9 +234,10 @@ def test_a_text_with_a_mistake_stays_in_the_form(
 ) -> None:
     page = opened("operator")
     page.goto("/text")
-    page.get_by_label("Settings", exact=True).fill(SERVICE + "[toa]\nenabld = true\n")
+    page.get_by_label("Settings", exact=True).fill(SERVICE + "[toa]\nenabld = true\nwhere = []\n")
     page.get_by_role("button", name="Show changes").click()
     expect(page.get_by_role("alert")).to_contain_text("Line 14")
+    expect(page.get_by_role("alert")).to_contain_text("Line 15")
     expect(page.get_by_role("alert")).to_contain_text("did you mean 'enabled'?")
     expect(page.get_by_label("Settings", exact=True)).to_have_value(re.compile("enabld"))
     assert text(cluster) == SERVICE

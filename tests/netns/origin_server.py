@@ -20,6 +20,7 @@ async def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--tls", help="certificate and key")
     parser.add_argument("--client-ca")
+    parser.add_argument("--only", choices=("4", "6"), help="an IP version; both otherwise")
     arguments = parser.parse_args()
     asked: dict[ssl.SSLObject, str | None] = {}
 
@@ -53,8 +54,12 @@ async def main() -> None:
             context.load_verify_locations(arguments.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
         context.sni_callback = lambda tls, name, _: asked.__setitem__(tls, name)
+    four = arguments.only == "4"
     listener = socket.create_server(
-        ("::", arguments.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512
+        ("0.0.0.0" if four else "::", arguments.port),
+        family=socket.AF_INET if four else socket.AF_INET6,
+        dualstack_ipv6=arguments.only is None,
+        backlog=512,
     )
     server = await asyncio.start_server(serve, sock=listener, ssl=context)
     await server.serve_forever()

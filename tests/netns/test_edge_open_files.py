@@ -51,6 +51,9 @@ def test_as_many_connections_as_there_is_room_for(lab: Lab, receiver: Path) -> N
         node.until("applied by a reload")
         write(lab, service("web", 8080, f"max_connections = {MOST + 1}"))
         node.until(f"never has its max_connections {MOST + 1}")
+        node.until("applied by a reload")
+        # What was said is not said again.
+        assert node.log.count(f"no more than {MOST} connections") == 1
         write(lab, service("web", 8080) + f"[haproxy]\nmax_connections = {MOST + 1}\n")
         refused = node.until("not applied")
         assert (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud_toa.balancer.allowed import SettingsError
-from cloud_toa.balancer.settings import OriginTls
+from cloud_toa.balancer.tls import OriginTls
 from cloud_toa.demo.lab import Lab
 from tests.netns.authority import Authority
 from tests.netns.edge_node import running, write

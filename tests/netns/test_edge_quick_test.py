@@ -13,7 +13,7 @@ import pytest
 
 from cloud_toa.demo.lab import EDGE, EDGE_TO_ORIGIN, Lab
 from tests.netns.authority import Authority
-from tests.netns.edge_node import PORT, SERVICE, EdgeNode, running, write
+from tests.netns.edge_node import PORT, SERVICE, EdgeNode, command, running, write
 from tests.netns.edge_services import origin
 from tests.netns.sender import CLIENT
 from tests.netns.test_edge_run import ONE
@@ -127,8 +127,32 @@ def test_what_can_be_wrong(lab: Lab, servers: Path) -> None:
             said = node.command("edge", "test", *words)
             assert said.returncode == 2
             assert why in said.stderr
+        # What runs is tried, and not what the file says by now.
+        path.write_text("nonsense")
+        node.until("not applied")
+        assert ask(node)[0] == 1
+        said = node.command("edge", "run", "--config", str(write(lab, ONE)))
+        assert said.stderr.splitlines()[-1] == (
+            f"cloud-toa: cloud-toa edge run (process {node.process.pid}) is at work here already: "
+            "stop that first"
+        )
+        nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
+        for asked in (("reload",), ("test", "web"), ("status",)):
+            said = command(lab, "edge", *asked, before=nobody)
+            assert said.returncode == 2
+            assert said.stderr.endswith("only root can see: run as root\n")
     said = node.command("edge", "test", "web")
     assert "no 'cloud-toa edge run' is at work here" in said.stderr
+
+
+@pytest.mark.one_kernel
+def test_the_service_of_the_command_line(lab: Lab, receiver: Path) -> None:
+    echo(lab, receiver)
+    words = ("--listen", f"{EDGE[4]}:{PORT}", "--origin", f"{SERVER[0]}:{SERVER[1]}")
+    with running(lab, *words) as node:
+        said = node.command("edge", "test", "default", "--json")
+        assert said.returncode == 0, said.stderr
+        assert json.loads(said.stdout)["option_in"] == ["SYN", "ACK", "data"]
 
 
 @pytest.mark.one_kernel

@@ -127,7 +127,7 @@ def test_a_huge_file() -> None:
 )
 def test_metrics_where_a_service_listens(metrics: str, listen: str) -> None:
     text = (
-        f"metrics = '{metrics}'\n" + service("a", "['0.0.0.0:81']") + service("b", f"['{listen}']")
+        f"metrics = '{metrics}'\n" + service("a", "['0.0.0.0:99']") + service("b", f"['{listen}']")
     )
     assert refusal(text) == (
         f"edge.toml, line 1: metrics {metrics} and service b at {listen} have addresses in common: "

@@ -47,14 +47,14 @@ def test_what_is_said(datapath: str, top: str, service: str, origin: str, expect
     (only,) = file.service
     assert edge_sender.toa(file, datapath, only, only.origin[0]) == expected
     # From the client's address where it is said that the origin is told, and nowhere else.
-    transparent = edge_sender.is_transparent(file, datapath, only, only.origin[0], {})
+    transparent = edge_sender.is_transparent(file, datapath, only, only.origin[0], sent=False)
     assert transparent == (expected.where != "-")
 
 
 def test_without_a_log_the_sender_alone_decides() -> None:
     file = edge_file.parse(FILE % ("", "toa = false", ""), "edge.toml")
     (only,) = file.service
-    assert edge_sender.is_transparent(file, "bpf", only, only.origin[0], {})
+    assert edge_sender.is_transparent(file, "bpf", only, only.origin[0], sent=False)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_the_edge_is_good() -> None:
             "service is a table: write [[service]], with two brackets, for each",
         ),
         ("[toa]", "[[toa]]", 23, "toa is a list: write a table: [toa]"),
-        (EDGE, "toa = true", 1, "toa = true: write a table: [toa]"),
+        (EDGE, "toa = true", 1, (f"service is missing: write [[service]], {EACH}; "
+         "edge.toml, line 1: toa = true: write a table: [toa]")),
         (EDGE, "", 1, "service is missing: write [[service]], with two brackets, for each"),
         (EDGE, "service = []", 1, f"service is empty: write [[service]], {EACH}"),
         # Numbers and texts.

@@ -66,7 +66,7 @@ def test_who_gets_the_number_of_one_that_is_gone_finds_nothing_of_it(
     claim = State()
     assert claim.folder == folder == directory()
     assert claim.left_over() == {}
-    assert sorted(file.name for file in folder.iterdir()) == ["lock"]
+    assert sorted(file.name for file in folder.iterdir()) == ["lock", "who"]
     assert len(list(place.iterdir())) == 2
     assert gone.clean()
     assert [file.name for file in place.iterdir()] == [folder.name]

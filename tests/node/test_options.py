@@ -214,3 +214,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         options.from_file(tmp_path / "none.toml")
     with pytest.raises(ToaError, match="Is a directory"):
         options.from_file(tmp_path)
+
+
+def test_all_that_is_wrong_in_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('orgin = "any"\nauto_setup = "yes"\nsock = 5\ndebug = true\n')
+    with pytest.raises(ToaError) as refused:
+        options.from_file(config)
+    assert [line.split(": ", 1)[1] for line in refused.value.lines] == [
+        "'orgin' is no option: did you mean origin?",
+        "auto_setup = 'yes': write true or false",
+        "sock = 5: write a string",
+    ]

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_a_second_process_is_refused_with_the_firsts_pid(other: "subprocess.Pope
         with pytest.raises(ToaError) as refused:
             State()
         assert str(refused.value) == (
-            f"cloud-toa run is at work here already (process {other.pid}): stop that first"
+            f"cloud-toa run (process {other.pid}) is at work here already: stop that first"
         )
     found = running()
     assert found is not None
@@ -115,8 +116,38 @@ def test_a_second_process_is_refused_with_the_firsts_pid(other: "subprocess.Pope
 
 
 def test_a_second_one_before_the_first_has_said_who_it_is(claim: State) -> None:
-    with pytest.raises(ToaError, match=r"^cloud-toa run is at work here already: stop that first$"):
+    (directory() / "who").unlink()
+    with pytest.raises(ToaError, match=r"^another cloud-toa is at work here already: stop that"):
         State()
+
+
+def test_who_it_is_is_not_who_it_was(other: "subprocess.Popen[str]") -> None:
+    """Also before it has said what it does."""
+    other.kill()
+    other.wait()
+    claim = State("cloud-toa edge run")
+    assert claim.left_over() == {"pid": other.pid}
+    with pytest.raises(ToaError) as refused:
+        State()
+    assert str(refused.value) == (
+        f"cloud-toa edge run (process {os.getpid()}) is at work here already: stop that first"
+    )
+    claim.close()
+
+
+def test_nobody_but_root_knows_whether_something_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(state, "RUN", Path(folder))
+        claim = State()
+        claim.write(SHOWN)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(ToaError, match=r"only root can see: run as root$"):
+                running()
+        finally:
+            os.seteuid(0)
+            claim.close()
 
 
 def test_a_killed_one_leaves_what_it_said_and_no_lock(other: "subprocess.Popen[str]") -> None:

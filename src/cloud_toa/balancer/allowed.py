@@ -2,6 +2,7 @@
 """What may stand in HAProxy's configuration: nothing that could end a word or a line. Pure."""
 
 import re
+from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated
 
@@ -132,34 +133,51 @@ def check_path(path: str | None, *at: str) -> None:
         )
 
 
-def check_origin(address: str) -> None:
-    """See that there can be a server.
+def check_origin(address: str | tuple[str, ...]) -> Iterator[SettingsError]:
+    """Why there can't be a server, if there can't."""
+    if isinstance(address, str):
+        yield from _of_address(address, "address")
+        return
+    addresses = True
+    for at, each in enumerate(address):
+        if not is_ip(each):
+            addresses = False
+            yield SettingsError(
+                f"origin address {each!r} is one of two, and no IP address: write an IPv4 and an "
+                "IPv6 address; or the host name alone, which may lead to both",
+                *("address", at),
+            )
+        else:
+            yield from _of_address(each, "address", at)
+    if addresses and len({ip_address(each).version for each in address}) < 2:
+        yield SettingsError(
+            f"origin addresses {' and '.join(address)} are of one IP version: write an IPv4 and "
+            "an IPv6 address, and two servers as two origins",
+            "address",
+        )
 
-    Raises:
-        SettingsError: there can't.
-    """
+
+def _of_address(address: str, *at: str | int) -> Iterator[SettingsError]:
     try:
         ip = ip_address(address)
     except ValueError:
         if not _HOST.fullmatch(address) or address.replace(".", "").isdigit():
-            raise SettingsError(
+            yield SettingsError(
                 f"origin address {address!r} is neither an IP address nor a host name: "
                 "write 192.0.2.7, 2001:db8::7 or app.example, and the port as port = 80",
-                "address",
-            ) from None
+                *at,
+            )
         return
     if "%" in address:
-        raise SettingsError(
+        yield SettingsError(
             f"origin address {address!r} names an interface: use an address that needs none",
-            "address",
+            *at,
         )
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        raise SettingsError(
-            f"origin address {address!r} is IPv4: write {ip.ipv4_mapped}", "address"
-        )
-    if ip.is_unspecified or ip.is_multicast:
-        raise SettingsError(
-            f"origin address {address!r} is nobody's: write the address of a server", "address"
+    elif isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        yield SettingsError(f"origin address {address!r} is IPv4: write {ip.ipv4_mapped}", *at)
+    elif ip.is_unspecified or ip.is_multicast:
+        yield SettingsError(
+            f"origin address {address!r} is nobody's: write the address of a server", *at
         )
 
 

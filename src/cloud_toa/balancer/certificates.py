@@ -10,6 +10,7 @@ until others are in force, as a reload may fail.
 import os
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from cloud_toa.balancer.file_names import (
@@ -20,7 +21,7 @@ from cloud_toa.balancer.file_names import (
 )
 from cloud_toa.balancer.render import frontends
 from cloud_toa.balancer.settings import Service
-from cloud_toa.errors import ToaError
+from cloud_toa.errors import SeveralError, ToaError
 
 Files = dict[str, bytes]
 """What HAProxy is given, by the name that `file_names` has for it."""
@@ -76,10 +77,20 @@ def read(services: tuple[Service, ...]) -> Files:
     """All that these services name.
 
     Raises:
-        ToaError: a file can't be read, or is not what it is named as.
+        ToaError: files can't be read, or are not what they are named as; all of these.
     """
-    files = {certificate_name(*pair): _pair(*pair) for pair in pairs(services)}
-    return files | {authority_name(path): _authority(path) for path in _authorities(services)}
+    wanted = {certificate_name(*pair): partial(_pair, *pair) for pair in pairs(services)}
+    wanted |= {authority_name(path): partial(_authority, path) for path in _authorities(services)}
+    files: Files = {}
+    wrong: list[str] = []
+    for name, read_one in wanted.items():
+        try:
+            files[name] = read_one()
+        except ToaError as error:
+            wrong += error.lines
+    if wrong:
+        raise SeveralError(dict.fromkeys(wrong))
+    return files
 
 
 def pairs(services: tuple[Service, ...]) -> Iterator[tuple[str, str | None]]:

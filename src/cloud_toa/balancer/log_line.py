@@ -45,7 +45,9 @@ def map_text(origins: Origins) -> str:
     )
 
 
-def log_format(error: str, origins: Origins, folder: Path, *, mapped: bool) -> str:
+def log_format(
+    error: str, origins: Origins, folder: Path, *, mapped: bool, parted: bool = False
+) -> str:
     """In HAProxy's quotes. What did not come about is ``-``, and -1 where it is a time.
 
     Args:
@@ -54,7 +56,10 @@ def log_format(error: str, origins: Origins, folder: Path, *, mapped: bool) -> s
         origins: where connections may go; empty where they got nowhere.
         folder: where `map_name` is.
         mapped: whether IPv4 is ``::ffff:a.b.c.d``.
+        parted: whether a service may have several backends (`families`).
     """
+    # Frontends of several services have one colon between two.
+    service = "be_name,regsub(::.*,)" if parted else "be_name"
 
     def address(fetch: str, alias: str) -> str:
         return f"%[{fetch},regsub(^::ffff:,)]" if mapped else f"%{alias}"
@@ -62,7 +67,7 @@ def log_format(error: str, origins: Origins, folder: Path, *, mapped: bool) -> s
     keep_service, keep_origin, where, why_not = _toa(origins, folder)
     texts = {
         "time": "%[date,utime(%Y-%m-%dT%H:%M:%SZ)]",
-        "service": f"%[be_name{keep_service}]" if keep_service else "%b",
+        "service": f"%[{service}{keep_service}]" if keep_service or parted else "%b",
         "origin": f"%[srv_name{keep_origin}]",
         "listener": address("dst", "fi"),
         "listener_port": "%fp",

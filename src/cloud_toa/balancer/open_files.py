@@ -2,8 +2,8 @@
 """How many connections HAProxy may have by the limit of open files, which it inherits.
 
 A connection has two, to the client and to the origin; every port that is listened on has
-one, and so has the check of every origin. HAProxy refuses to start with more connections
-than that leaves room for.
+one, and so has the check of every origin, by each IP version. HAProxy refuses to start with
+more connections than that leaves room for.
 
 Source: HAProxy 2.6, configuration manual, ``maxconn`` and ``strict-limits``; prlimit(2).
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cloud_toa.balancer.allowed import is_ip
 from cloud_toa.balancer.render import frontends
 from cloud_toa.balancer.settings import Service
 from cloud_toa.errors import ToaError
@@ -92,4 +93,9 @@ def _ports(services: tuple[Service, ...]) -> int:
 
 
 def _checks(services: tuple[Service, ...]) -> int:
-    return sum(len(service.origin) for service in services if service.check.enabled)
+    return sum(
+        1 if len(origin.addresses) == 1 and is_ip(origin.addresses[0]) else 2  # by either version
+        for service in services
+        if service.check.enabled
+        for origin in service.origin
+    )

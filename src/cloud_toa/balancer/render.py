@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An edge's services as HAProxy's configuration. Pure.
 
-A service is a backend with its origins as servers; services that share their ports, by
-the name that TLS asks for, share a frontend. Clients are named to origins by a transparent
+A service is a backend with its origins as servers, or more of them where an origin has an
+address of each IP version (`families`); services that share their ports, by the name that
+TLS asks for, share a frontend. Clients are named to origins by a transparent
 source, which the sender turns into the option; such sockets need no privilege.
 
 Where clients of either IP version may come to origins of the other, everything is done
@@ -12,7 +13,7 @@ a client of the other.
 Source: HAProxy 2.6, configuration manual.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -20,13 +21,16 @@ from pathlib import Path
 
 from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.allowed import is_ip, milliseconds, network
-from cloud_toa.balancer.backend import QUEUE, Addresses, backend
+from cloud_toa.balancer.backend import QUEUE, Transparent, backend
+from cloud_toa.balancer.families import Addresses, Backend, by_tier
 from cloud_toa.balancer.file_names import authority_name, certificate_files, list_file
 from cloud_toa.balancer.log_line import LENGTH, Origins, Toa, log_format, map_name, map_text
 from cloud_toa.balancer.settings import Origin, Service
 
 _MIN_VERSION = {"1.2": "TLSv1.2", "1.3": "TLSv1.3"}
 _TRIES = 4
+_IPV4 = "{ src ::ffff:0:0/96 }"
+"""Of clients whose sockets are all IPv6."""
 _PAUSE = 1_000
 """Tries to connect, and milliseconds between two of these at most."""
 
@@ -54,7 +58,7 @@ def configuration(
     services: tuple[Service, ...],
     settings: Global,
     addresses: Addresses,
-    transparent: Callable[[Service, Origin], bool],
+    transparent: Transparent,
     toa: Callable[[Service, Origin], Toa],
     *,
     ipv6: bool,
@@ -66,7 +70,7 @@ def configuration(
         services: what is served.
         settings: what is set for all of them.
         addresses: of origins' host names.
-        transparent: whether connections to this origin come from the client's address.
+        transparent: asked for each origin.
         toa: what the log says of connections to this origin.
         ipv6: whether this host has IPv6.
         drained: whether no client is to be served.
@@ -74,10 +78,15 @@ def configuration(
     lines = _global(settings)
     for members in frontends(services):
         mapped = is_mapped(members, ipv6=ipv6)
-        lines += _frontend(members, settings, _logged(members, toa), mapped=mapped)
+        ways = {each.name: by_tier(each, addresses, ipv6=ipv6) for each in members}
+        logged = _logged(members, toa)
+        lines += _frontend(members, settings, logged, ways, mapped=mapped)
         lines += ["  disabled"] if drained else []
         for service in members:
-            lines += backend(service, addresses, transparent, settings.certificates, mapped=mapped)
+            for which in (each for tier in ways[service.name] for each in tier):
+                lines += backend(
+                    service, which, addresses, transparent, settings.certificates, mapped=mapped
+                )
     return "\n".join(lines) + "\n"
 
 
@@ -95,9 +104,10 @@ def cross_family(service: Service) -> bool:
         return True  # it may name either
     versions = {listen.ip.version for listen in service.addresses}
     for origin in service.origin:
-        if not is_ip(origin.address):
-            return True  # its name may lead to either
-        versions.add(ip_address(origin.address).version)
+        for address in origin.addresses:
+            if not is_ip(address):
+                return True  # its name may lead to either
+            versions.add(ip_address(address).version)
     return len(versions) > 1
 
 
@@ -157,7 +167,12 @@ def _global(settings: Global) -> list[str]:
 
 
 def _frontend(
-    services: list[Service], settings: Global, logged: Origins, *, mapped: bool
+    services: list[Service],
+    settings: Global,
+    logged: Origins,
+    ways: Mapping[str, list[list[Backend]]],
+    *,
+    mapped: bool,
 ) -> list[str]:
     first = services[0]
     # Limits are counted where the client is known: behind a PROXY header, if there is one.
@@ -176,7 +191,8 @@ def _frontend(
     lines += [f"  log {settings.syslog} len {LENGTH} local0"] if settings.syslog else []
     if settings.log or settings.syslog:
         folder = settings.certificates
-        text = log_format("bc_err_str", logged, folder, mapped=mapped)
+        parted = any(len(tier) > 1 for tiers in ways.values() for tier in tiers)
+        text = log_format("bc_err_str", logged, folder, mapped=mapped, parted=parted)
         error = log_format("fc_err_str", {}, folder, mapped=mapped)
         lines += [f"  log-format {text}", f"  error-log-format {error}"]
     lines.append(f"  timeout client {_without_origin(services)}ms")
@@ -209,11 +225,24 @@ def _frontend(
     # The first that fits is taken: a name itself is to come before *, and a.b before b.
     asked.sort(key=lambda each: (each[0].startswith("*."), -len(each[0])))
     for name, service_name in asked:
-        lines.append(f"  use_backend {service_name} if {{ {_asked_for(name)} }}")
+        lines += _choice(service_name, ways[service_name], f"{{ {_asked_for(name)} }}")
     default = next((service for service in services if not service.server_names), None)
     if default is not None:
-        lines.append(f"  default_backend {default.name}")
+        lines += _choice(default.name, ways[default.name])
     return lines
+
+
+def _choice(service: str, tiers: list[list[Backend]], asked: str = "") -> list[str]:
+    """Which of a service's backends a client comes to: of those that can take it, the first."""
+    lines = []
+    for tier in tiers:
+        for four, six in [tier] if len(tier) > 1 else []:
+            for each, client in ((four, _IPV4), (six, f"!{_IPV4}"), (four, ""), (six, "")):
+                able = f"{{ nbsrv({each.name}) gt 0 }}"
+                words = ("  use_backend", each.name, "if", asked, client, able)
+                lines.append(" ".join(filter(None, words)))
+    last = f"  use_backend {service} if {asked}" if asked else f"  default_backend {service}"
+    return [*lines, last]
 
 
 def _without_origin(services: list[Service]) -> int:

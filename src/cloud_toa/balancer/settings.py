@@ -7,7 +7,7 @@ What can't be meant is refused when a value is made; the message says the remedy
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from cloud_toa.balancer.addresses import AddressError, Listen
 from cloud_toa.balancer.allowed import (
@@ -15,18 +15,17 @@ from cloud_toa.balancer.allowed import (
     Duration,
     Port,
     SettingsError,
-    check_ciphers,
-    check_host,
     check_name,
     check_origin,
-    check_path,
     check_server_name,
     is_ip,
     network,
 )
+from cloud_toa.balancer.rules import Mistakes, Rule, Ruled, refused, refused_at
+from cloud_toa.balancer.tls import Certificate, OriginTls, ServiceTls
 
 
-class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Check(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether an origin is there is tried by connecting to it; with TLS where that has TLS.
 
     An origin without a port is tried at the first port that its service listens on.
@@ -41,70 +40,15 @@ class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """So many failed ones take it out."""
 
 
-class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A certificate with its chain, and its key, as PEM files."""
-
-    certificate: str
-    key: str | None = None
-    """Left out where the certificate's file has the key as well."""
-
-    def __post_init__(self) -> None:
-        for key in ("certificate", "key"):
-            check_path(getattr(self, key), key)
-
-
-class ServiceTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """TLS with clients."""
-
-    certificates: Annotated[tuple[Certificate, ...], Meta(min_length=1)]
-    """Which one a client gets is chosen by the name that it asks for; else the first.
-
-    One that has expired, or will in 14 days, is served, with a warning in the run log.
-    """
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    ciphers: str | None = None
-    """Of TLS 1.2, as OpenSSL writes them."""
-    ciphersuites: str | None = None
-    """Of TLS 1.3."""
-    client_ca: str | None = None
-    """Clients must show a certificate by one of these authorities."""
-
-    def __post_init__(self) -> None:
-        check_path(self.client_ca, "client_ca")
-        for key in ("ciphers", "ciphersuites"):
-            check_ciphers(getattr(self, key), key)
-
-
-class OriginTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """TLS with an origin, whose certificate is verified unless that is switched off."""
-
-    verify: bool = True
-    ca: str | None = None
-    """Authorities that are believed; this host's own where it is left out."""
-    server_name: str | None = None
-    """What the certificate must be for, and the origin is asked for: a host name.
-
-    The origin's own by default.
-    """
-    certificate: str | None = None
-    """Shown to the origin; with its key in the same file unless ``key`` names it."""
-    key: str | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("ca", "certificate", "key"):
-            check_path(getattr(self, key), key)
-        check_host(self.server_name, "server_name")
-        if self.key and not self.certificate:
-            raise SettingsError(
-                f"key {self.key!r} is without its certificate: name both, or neither", "key"
-            )
-
-
-class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Origin(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A server that a service's connections go to."""
 
-    address: str
-    """An IP address or a host name; a name is looked up again and again."""
+    address: str | Annotated[tuple[str, ...], Meta(min_length=2, max_length=2)]
+    """An IP address, one of each IP version as a list, or a host name.
+
+    A name is looked up again and again. Where there are both addresses, clients come to the one
+    of their own IP version; to the other one where no origin can be reached by theirs.
+    """
     port: Port | None = None
     """The port that the client connected to where it is left out."""
     weight: Annotated[int, Meta(ge=0, le=256)] = 1
@@ -117,29 +61,44 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: Literal["active", "drain", "maintenance"] = "active"
     """``drain``: no new connections. ``maintenance``: the same, and no checks. Others go on."""
     max_connections: Count | None = None
-    """More wait for up to 10 s, or go to another origin."""
+    """More wait for up to 10 s, or go to another origin.
+
+    In a service with an origin that has both addresses: from IPv4 clients, and as many from IPv6
+    clients.
+    """
     tls: bool | OriginTls = False
 
-    def __post_init__(self) -> None:
-        check_origin(self.address)
+    def rules(self) -> tuple[Rule, ...]:
+        """See `Ruled`."""
+        return (lambda: check_origin(self.address), self._named_once, self._verifiable)
+
+    def _named_once(self) -> Mistakes:
         if self.toa and self.proxy:
-            raise SettingsError(
-                f"origin {self.address} has toa = true and proxy = {self.proxy!r}: "
+            yield SettingsError(
+                f"origin {self.addresses[0]} has toa = true and proxy = {self.proxy!r}: "
                 "one of them names the client, leave the other out",
                 "proxy",
             )
+
+    def _verifiable(self) -> Mistakes:
         tls = self.verified
         if tls is not None and tls.verify and not self.server_name:
-            raise SettingsError(
-                f"origin {self.address} has TLS, and an address says nothing of its certificate: "
-                "give tls.server_name, or tls.verify = false",
+            yield SettingsError(
+                f"origin {self.addresses[0]} has TLS, and an address says nothing of its "
+                "certificate: give tls.server_name, or tls.verify = false",
                 "tls",
             )
 
     @property
     def name(self) -> str:
         """As it is called in logs and by the balancer."""
-        return f"{self.address}:{self.port}" if self.port else self.address
+        first = self.addresses[0]
+        return f"{first}:{self.port}" if self.port else first
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """One or two, as they are written."""
+        return (self.address,) if isinstance(self.address, str) else self.address
 
     @property
     def verified(self) -> OriginTls | None:
@@ -154,10 +113,11 @@ class Origin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tls = self.verified
         if tls is not None and tls.server_name:
             return tls.server_name
-        return None if is_ip(self.address) else self.address
+        first = self.addresses[0]
+        return None if is_ip(first) else first
 
 
-class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Service(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing that the edge serves."""
 
     name: str
@@ -198,57 +158,75 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     proxy_from: tuple[str, ...] = ()
     """Networks whose connections must begin with PROXY protocol, and whose word is taken."""
 
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        self._check_listen()
-        if (self.protocol == "tls") != (self.tls is not None):
-            raise SettingsError(
-                f"service {self.name} has protocol = {self.protocol!r}: "
-                + ("add [service.tls] with certificates" if self.tls is None else "write 'tls'"),
-                "protocol" if self.tls is None else "tls",
-            )
-        if self.server_names and self.tls is None:
-            raise SettingsError(
-                f"service {self.name} has server_names, which only TLS shows: "
-                "leave them out, or have TLS end here by protocol = 'tls'",
-                "server_names",
-            )
-        for at, name in enumerate(self.server_names):
-            check_server_name(name, "server_names", at)
-        for key in ("allow", "deny", "proxy_from"):
-            for at, text in enumerate(getattr(self, key)):
-                try:
-                    network(text)
-                except SettingsError as error:
-                    raise SettingsError(str(error), key, at) from None
-        names: set[str] = set()
-        for at, origin in enumerate(self.origin):
-            if origin.name in names:
-                raise SettingsError(
-                    f"service {self.name} has origin {origin.name} twice: leave one out",
-                    *("origin", at),
-                )
-            names.add(origin.name)
+    def rules(self) -> tuple[Rule, ...]:
+        """See `Ruled`."""
+        return (
+            lambda: refused(check_name, self.name),
+            self._listens,
+            self._tls_or_not,
+            self._names_need_tls,
+            self._server_names,
+            lambda: self._networks("allow"),
+            lambda: self._networks("deny"),
+            lambda: self._networks("proxy_from"),
+            self._origins_once,
+        )
 
-    def _check_listen(self) -> None:
+    def _listens(self) -> Mistakes:
         listens: list[Listen] = []
         for at, text in enumerate(self.listen):
             try:
                 new = Listen.parse(text)
             except AddressError as error:
-                raise SettingsError(str(error), "listen", at) from None
+                yield SettingsError(str(error), "listen", at)
+                continue
             if new in listens:
-                raise SettingsError(
+                yield SettingsError(
                     f"service {self.name} listens on {new} twice: leave one out", "listen", at
                 )
-            for other in listens:
-                if new.overlaps(other):
-                    raise SettingsError(
-                        f"service {self.name} listens on {other} and {new}, "
-                        "which have addresses in common: leave one out",
-                        *("listen", at),
-                    )
+            elif other := next(filter(new.overlaps, listens), None):
+                yield SettingsError(
+                    f"service {self.name} listens on {other} and {new}, "
+                    "which have addresses in common: leave one out",
+                    *("listen", at),
+                )
             listens.append(new)
+
+    def _tls_or_not(self) -> Mistakes:
+        if (self.protocol == "tls") != (self.tls is not None):
+            yield SettingsError(
+                f"service {self.name} has protocol = {self.protocol!r}: "
+                + ("add [service.tls] with certificates" if self.tls is None else "write 'tls'"),
+                "protocol" if self.tls is None else "tls",
+            )
+
+    def _names_need_tls(self) -> Mistakes:
+        if self.server_names and self.tls is None:
+            yield SettingsError(
+                f"service {self.name} has server_names, which only TLS shows: "
+                "leave them out, or have TLS end here by protocol = 'tls'",
+                "server_names",
+            )
+
+    def _server_names(self) -> Mistakes:
+        for at, name in enumerate(self.server_names):
+            yield from refused(check_server_name, name, "server_names", at)
+
+    def _networks(self, key: str) -> Mistakes:
+        for at, text in enumerate(getattr(self, key)):
+            yield from refused_at((key, at), network, text)
+
+    def _origins_once(self) -> Mistakes:
+        names: set[tuple[str, int | None]] = set()
+        for at, origin in enumerate(self.origin):
+            for address in origin.addresses:
+                if (address, origin.port) in names:
+                    port = f":{origin.port}" if origin.port else ""
+                    yield SettingsError(
+                        f"service {self.name} has origin {address}{port} twice: leave one out",
+                        *("origin", at),
+                    )
+                names.add((address, origin.port))
 
     @property
     def addresses(self) -> list[Listen]:

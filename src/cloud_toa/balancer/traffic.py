@@ -8,17 +8,22 @@ Source: HAProxy 2.6, management guide, section 9.1 (CSV format).
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloud_toa.balancer import runtime
+from cloud_toa.balancer.families import split, version_of
 
 _INTERNAL = "cloud-toa."
 
 
 @dataclass(frozen=True)
 class Origin:
-    """An origin of a service; ``state`` is HAProxy's word, such as UP, DOWN, MAINT, DRAIN."""
+    """An origin of a service; ``state`` is HAProxy's word, such as UP, DOWN, MAINT, DRAIN.
+
+    Of one with an address of each IP version, it is ``UP (IPv6 DOWN)`` where these differ.
+    """
 
     name: str
     state: str
@@ -74,14 +79,10 @@ def parse(text: str) -> list[Service]:
             _number(row, "bin"),
             _number(row, "bout"),
         )
-    for row in rows:
-        if row["svname"] in ("FRONTEND", "BACKEND"):
-            continue
-        service = next(
-            (each for name, each in found.items() if row["pxname"] in name.split(":")), None
-        )
+    for backend, origins in _origins(rows).items():
+        service = next((each for name, each in found.items() if backend in name.split(":")), None)
         if service is not None:
-            service.origins.append(_origin(row))
+            service.origins.extend(origins)
     return list(found.values())
 
 
@@ -97,37 +98,60 @@ def by_service(text: str) -> list[Service]:
         for row in rows
         if row["svname"] == "FRONTEND"
     }
-    return [
-        Service(
-            row["pxname"],
-            _number(row, "scur"),
-            _number(row, "stot"),
-            _number(row, "rate"),
-            refused.get(row["pxname"], 0),
-            _number(row, "bin"),
-            _number(row, "bout"),
-            [
-                _origin(each)
-                for each in rows
-                if each["pxname"] == row["pxname"] and each["svname"] not in ("FRONTEND", "BACKEND")
-            ],
+    origins = _origins(rows)
+    found: dict[str, Service] = {}
+    for row in rows:
+        name, _ = split(row["pxname"])
+        if row["svname"] != "BACKEND" or name.startswith((_INTERNAL, "<", "MASTER")):
+            continue
+        others = found.get(name)
+        counts = (
+            _number(row, "scur") + (others.connections if others else 0),
+            _number(row, "stot") + (others.total if others else 0),
+            _number(row, "rate") + (others.rate if others else 0),
+            refused.get(name, 0),
+            _number(row, "bin") + (others.bytes_from_clients if others else 0),
+            _number(row, "bout") + (others.bytes_to_clients if others else 0),
         )
-        for row in rows
-        if row["svname"] == "BACKEND" and not row["pxname"].startswith((_INTERNAL, "<", "MASTER"))
-    ]
+        found[name] = Service(name, *counts, origins.get(name, []))
+    return list(found.values())
 
 
-def _origin(row: dict[str, str]) -> Origin:
+def _origins(rows: Iterable[dict[str, str]]) -> dict[str, list[Origin]]:
+    """By service; each once, of however many of its backends it is."""
+    found: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for row in rows:
+        if row["svname"] not in ("FRONTEND", "BACKEND"):
+            service, _ = split(row["pxname"])
+            found.setdefault(service, {}).setdefault(row["svname"], []).append(row)
+    return {
+        service: [_origin(name, each) for name, each in origins.items()]
+        for service, origins in found.items()
+    }
+
+
+def _origin(name: str, rows: list[dict[str, str]]) -> Origin:
+    def total(key: str) -> int:
+        return sum(_number(row, key) for row in rows)
+
     return Origin(
-        row["svname"],
-        row["status"],
-        _number(row, "weight"),
-        _number(row, "scur"),
-        _number(row, "stot"),
-        _number(row, "econ"),
-        _number(row, "bin"),
-        _number(row, "bout"),
+        name,
+        _state(rows),
+        _number(rows[0], "weight"),
+        total("scur"),
+        total("stot"),
+        total("econ"),
+        total("bin"),
+        total("bout"),
     )
+
+
+def _state(rows: list[dict[str, str]]) -> str:
+    # Where one is up, so is the origin.
+    best, *others = sorted(rows, key=lambda row: not row["status"].startswith(("UP", "no check")))
+    differ = [each for each in others if each["status"] != best["status"]]
+    more = [f"IPv{version_of(each['pxname'])} {each['status']}" for each in differ]
+    return " ".join([best["status"], *(f"({each})" for each in more)])
 
 
 def _number(row: dict[str, str], key: str) -> int:

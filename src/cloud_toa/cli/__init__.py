@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: one file per verb, each with ``add`` (its arguments) and ``run``.
 
-Exit codes: 0 done, 1 what was asked about is not as it should be, 2 refused (one
-line on standard error says what and the remedy, and nothing was changed).
+Exit codes: 0 done, 1 what was asked about is not as it should be, 2 refused (a line on
+standard error for each thing that is wrong says what and the remedy, and nothing was changed).
 """
 
 import argparse
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.run(parsed))
     except ToaError as error:
-        print(f"cloud-toa: {error}", file=sys.stderr)
+        for line in error.lines:
+            print(f"cloud-toa: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

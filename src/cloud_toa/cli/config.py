@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cloud_toa.cli.report import Subparsers
+from cloud_toa.errors import SeveralError, ToaError
 
 
 def add(verbs: Subparsers) -> None:
@@ -18,8 +19,8 @@ def add(verbs: Subparsers) -> None:
         "check",
         help="whether 'edge run' would take this file",
         description="Read an edge's file, and the certificates and keys that it names, as "
-        "'cloud-toa edge run' does, and say what is wrong. Where HAProxy is installed, it checks "
-        "what it would be given. Ports and host names are not tried.",
+        "'cloud-toa edge run' does, and say all that is wrong. Where HAProxy is installed, it "
+        "checks what it would be given. Ports and host names are not tried.",
     )
     check.add_argument("file", type=Path, metavar="FILE")
     check.set_defaults(run=_check)
@@ -29,15 +30,23 @@ def add(verbs: Subparsers) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     # Here, as other commands shall not wait for what only this one needs.
-    from cloud_toa.balancer import certificates, expiry, pipes  # noqa: PLC0415
+    from cloud_toa.balancer import expiry, pipes  # noqa: PLC0415
     from cloud_toa.node import edge_configuration, edge_file  # noqa: PLC0415
 
     edge = edge_file.read(arguments.file)
-    certificates.read(edge.service)
+    wrong: list[str] = []
+    try:
+        checked = edge_configuration.check(edge)
+    except ToaError as error:
+        wrong += error.lines
     log = edge.access_log.file
-    if log is not None and not Path(log).resolve().is_relative_to("/proc"):
-        pipes.check_access_log(log)  # what /dev/stdout is, differs by process
-    checked = edge_configuration.check(edge)
+    try:
+        if log is not None and not Path(log).resolve().is_relative_to("/proc"):
+            pipes.check_access_log(log)  # what /dev/stdout is, differs by process
+    except ToaError as error:
+        wrong += error.lines
+    if wrong:
+        raise SeveralError(wrong)
     for line in expiry.warnings(edge.service, datetime.now(UTC)):
         print(f"cloud-toa: warning: {line}", file=sys.stderr)
     services = _counted(len(edge.service), "service")

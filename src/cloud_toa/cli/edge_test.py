@@ -4,7 +4,6 @@
 import argparse
 import json
 from ipaddress import IPv6Address, ip_address
-from pathlib import Path
 
 from cloud_toa.cli.report import Subparsers
 from cloud_toa.errors import ToaError
@@ -38,6 +37,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from cloud_toa.node import (  # noqa: PLC0415
         edge_file,
         quick_test,
+        state,
         status,
     )
     from cloud_toa.option import Kinds  # noqa: PLC0415
@@ -45,9 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
     running = status.edge_run()
     if running is None:
         raise ToaError("no 'cloud-toa edge run' is at work here")
-    if running["file"] is None:
-        raise ToaError("the edge has its service from the command line: write a file for it")
-    edge = edge_file.read(Path(running["file"]))
+    edge = edge_file.in_force(state.settings())
     service = next((each for each in edge.service if each.name == arguments.service), None)
     if service is None:
         names = ", ".join(each.name for each in edge.service)

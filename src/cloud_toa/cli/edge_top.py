@@ -101,7 +101,7 @@ def frame(now: dict[str, Any], before: dict[str, Any] | None, seconds: float) ->
 
 
 def _line(name: str, state: str, *numbers: str) -> str:
-    return f"{name:<34} {state:<8}" + "".join(f"{number:>10}" for number in numbers)
+    return f"{name:<34} {state:<15}" + "".join(f"{number:>10}" for number in numbers)
 
 
 def _rate(now: int, before: int | None, seconds: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cloud_toa.balancer import certificates, open_files, render
-from cloud_toa.balancer.backend import Addresses
+from cloud_toa.balancer.families import Addresses
 from cloud_toa.balancer.process import Balancer, Places
 from cloud_toa.balancer.settings import Service
 from cloud_toa.node import edge_sender, state
@@ -48,6 +48,7 @@ def text(
         ToaError: it may not have as many connections.
     """
     datapath = host.datapath
+    sent = edge_sender.destinations(file, addresses)
     settings = render.Global(
         open_files.connections(file.haproxy.max_connections, host.open_files, file.service),
         file.haproxy.threads,
@@ -60,8 +61,9 @@ def text(
     )
     return render.configuration(
         services, settings, addresses,
-        lambda service, origin: edge_sender.is_transparent(
-            file, datapath, service, origin, addresses
+        lambda service, origin, address: edge_sender.is_transparent(
+            file, datapath, service, origin,
+            sent=address is not None and (address, origin.port or 0) in sent,
         ),
         partial(edge_sender.toa, file, datapath),
         ipv6=host.ipv6, drained=drained,
@@ -90,6 +92,7 @@ def check(file: EdgeFile) -> bool:
         ToaError: it refuses, or certificates can't be had.
     """
     if shutil.which(file.haproxy.program) is None:
+        certificates.read(file.service)
         return False
     datapath = "bpf" if file.toa.datapath == "auto" else file.toa.datapath
     # There are copies of private keys in it.

@@ -4,19 +4,21 @@
 import re
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.allowed import END, Count, Duration, SettingsError, check_path
+from cloud_toa.balancer.rules import Mistakes, Rule, Ruled, refused, refused_at
 from cloud_toa.balancer.settings import Service
-from cloud_toa.errors import ToaError
-from cloud_toa.node import file_mistakes, file_ports
+from cloud_toa.errors import SeveralError, ToaError
+from cloud_toa.node import every_mistake, file_mistakes, file_ports
 from cloud_toa.node.settings import MAX_WORKERS, parse_address
-from cloud_toa.node.toml_lines import line_of
+from cloud_toa.node.toml_lines import lines_of
 from cloud_toa.option import check_kind
 
 _ORIGIN = re.compile(r"(?P<host>\[[^\[\]]+]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
@@ -24,7 +26,7 @@ Place = Literal["syn", "ack", "data"]
 Queue = Annotated[int, Meta(ge=0, le=65535)]
 
 
-class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Toa(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clients are named to origins.
 
     ``datapath``, ``auto_setup``, ``min_queue_id`` and ``max_queue_id`` change by a new start of
@@ -46,26 +48,29 @@ class Toa(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_queue_id: Queue | None = None
     """One queue for each processor where it is left out."""
 
-    def __post_init__(self) -> None:
-        for key in ("option_type_v4", "option_type_v6"):
-            try:
-                check_kind(getattr(self, key))
-            except ToaError as error:
-                raise SettingsError(str(error), key) from None
+    def rules(self) -> tuple[Rule, ...]:
+        """See `Ruled`."""
+        return (
+            lambda: refused_at(("option_type_v4",), check_kind, self.option_type_v4),
+            lambda: refused_at(("option_type_v6",), check_kind, self.option_type_v6),
+            self._queues,
+        )
+
+    def _queues(self) -> Mistakes:
         first, last = self.min_queue_id, self.max_queue_id
         if last is not None and last < first:
-            raise SettingsError(
+            yield SettingsError(
                 f"min_queue_id {first} is above max_queue_id {last}: swap them", "min_queue_id"
             )
         if last is not None and last - first >= MAX_WORKERS:
-            raise SettingsError(
+            yield SettingsError(
                 f"min_queue_id {first} to max_queue_id {last} are {last - first + 1} queues, and "
                 f"as many processes: {MAX_WORKERS} at most, one for each processor is best",
                 "max_queue_id",
             )
 
 
-class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccessLog(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A line of JSON for each connection, when it has ended; also of which packets had TOA.
 
     Those that ``allow``, ``deny`` or a limit by client turns away have none, as the balancer ends
@@ -88,18 +93,21 @@ class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     What it gets comes from HAProxy directly, and says of TOA what the settings do.
     """
 
-    def __post_init__(self) -> None:
-        check_path(self.file, "file")
+    def rules(self) -> tuple[Rule, ...]:
+        """See `Ruled`."""
+        return (lambda: refused(check_path, self.file, "file"), self._server)
+
+    def _server(self) -> Mistakes:
         if self.syslog is not None and not self.syslog.startswith("/"):
             try:
                 Listen.parse(self.syslog)
             except ToaError:
-                raise SettingsError(
+                yield SettingsError(
                     f"syslog {self.syslog!r} is no place: write /dev/log, or 192.0.2.5:514",
                     "syslog",
-                ) from None
-        elif self.syslog is not None:
-            check_path(self.syslog, "syslog")
+                )
+        else:
+            yield from refused(check_path, self.syslog, "syslog")
 
     @property
     def is_on(self) -> bool:
@@ -107,7 +115,7 @@ class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.file is not None or self.syslog is not None
 
 
-class Haproxy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Haproxy(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """HAProxy itself."""
 
     program: Annotated[
@@ -121,7 +129,7 @@ class Haproxy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After a reload, connections from before are ended after so long; never by default."""
 
 
-class EdgeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EdgeFile(Ruled, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole edge."""
 
     service: Annotated[tuple[Service, ...], Meta(min_length=1)]
@@ -133,22 +141,34 @@ class EdgeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resolve_interval: Annotated[int, Meta(ge=1, le=86400)] = 10
     """Seconds between two looks at the addresses of origins' names."""
 
-    def __post_init__(self) -> None:
+    def rules(self) -> tuple[Rule, ...]:
+        """See `Ruled`."""
+        return (
+            self._names,
+            self._metrics,
+            lambda: file_ports.overlapping(self.service),
+            lambda: file_ports.shared(self.service),
+        )
+
+    def _names(self) -> Mistakes:
         names: set[str] = set()
         for at, service in enumerate(self.service):
             if service.name in names:
-                raise SettingsError(
+                yield SettingsError(
                     f"two services are named {service.name}: rename one",
                     *("service", at, "name"),
                 )
             names.add(service.name)
-        if self.metrics is not None:
-            try:
-                parse_address(self.metrics)
-            except ToaError as error:
-                raise SettingsError(str(error).removeprefix("-"), "metrics") from None
-            file_ports.check_metrics(self.metrics, self.service)
-        file_ports.check(self.service)
+
+    def _metrics(self) -> Mistakes:
+        if self.metrics is None:
+            return
+        try:
+            parse_address(self.metrics)
+        except ToaError as error:
+            yield SettingsError(str(error).removeprefix("-"), "metrics")
+        else:
+            yield from file_ports.metrics(self.metrics, self.service)
 
     @property
     def files(self) -> list[str]:
@@ -156,16 +176,24 @@ class EdgeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return list(dict.fromkeys(file for service in self.service for file in service.files))
 
 
-class FileError(ToaError):
+@dataclass(frozen=True)
+class FileMistake:
     """What is wrong in an edge's file; ``path`` is where: keys, and places in arrays."""
 
-    def __init__(
-        self, name: str, what: str, line: int | None = None, path: Sequence[str | int] = ()
-    ) -> None:
-        super().__init__(f"{name}{'' if line is None else f', line {line}'}: {what}")
-        self.what = what
-        self.line = line
-        self.path = path
+    what: str
+    line: int | None = None
+    path: Sequence[str | int] = ()
+
+
+class FileError(SeveralError):
+    """All that is wrong in an edge's file, by line."""
+
+    def __init__(self, name: str, *mistakes: FileMistake) -> None:
+        self.mistakes = sorted(mistakes, key=lambda each: each.line or 0)
+        super().__init__(
+            f"{name}{', line ' if each.line else ''}{each.line or ''}: {each.what}"
+            for each in self.mistakes
+        )
 
 
 def read(path: Path) -> EdgeFile:
@@ -192,14 +220,35 @@ def parse(text: str, name: str) -> EdgeFile:
     try:
         data = tomllib.loads(text)
     except RecursionError:
-        raise FileError(name, "its lists lie too deep in one another") from None
+        raise FileError(name, FileMistake("its lists lie too deep in one another")) from None
     except ValueError as error:  # tomllib's own, and Python's of numbers without end
-        raise FileError(name, *file_mistakes.no_toml(error, text)) from None
+        raise FileError(name, FileMistake(*file_mistakes.no_toml(error, text))) from None
     try:
         return msgspec.convert(data, EdgeFile)
-    except msgspec.ValidationError as error:
-        what, path = file_mistakes.what_of(error, data, EdgeFile)
-        raise FileError(name, what, line_of(text, path), path) from None
+    except msgspec.ValidationError:
+        mistakes = every_mistake.find(data, EdgeFile)
+        lines = lines_of(text, [path for _, path in mistakes])
+        raise FileError(
+            name,
+            *(
+                FileMistake(what, line, path)
+                for (what, path), line in zip(mistakes, lines, strict=True)
+            ),
+        ) from None
+
+
+def in_force(told: bytes | None) -> EdgeFile:
+    """The edge that a running one says it is, in JSON.
+
+    Raises:
+        ToaError: it says nothing, or nothing that this version understands.
+    """
+    try:
+        return msgspec.json.decode(told or b"", type=EdgeFile)
+    except msgspec.DecodeError:
+        raise ToaError(
+            "the edge that runs is of another version of cloud-toa: start it again"
+        ) from None
 
 
 def for_one(listen: str, origin: str) -> EdgeFile:
@@ -215,10 +264,13 @@ def for_one(listen: str, origin: str) -> EdgeFile:
     data = {"service": [{"name": "default", "listen": [listen], "origin": [entry]}]}
     try:
         return msgspec.convert(data, EdgeFile)
-    except msgspec.ValidationError as error:
-        what, path = file_mistakes.what_of(error, data, EdgeFile)
-        option = "--listen" if "listen" in path else f"--origin {origin!r}"
-        raise ToaError(f"{option}: {what}") from None
+    except msgspec.ValidationError:
+        raise SeveralError(
+            [
+                f"{'--listen' if 'listen' in path else f'--origin {origin!r}'}: {what}"
+                for what, path in every_mistake.find(data, EdgeFile)
+            ]
+        ) from None
 
 
 def schema() -> dict[str, Any]:

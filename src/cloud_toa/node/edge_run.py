@@ -16,6 +16,8 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import msgspec
+
 from cloud_toa import sd_notify
 from cloud_toa.balancer import clock
 from cloud_toa.balancer.pipes import Pipe, messages
@@ -81,7 +83,7 @@ class Edge:
         self.chosen = choose(file.toa.datapath)
         if self.chosen.datapath == "queue":
             setup.require(file.toa.auto_setup)
-        self._state = State()
+        self._state = State(source.command)
         self._left = self._state.left_over()
         undo.callback(self._state.close, self._left)
         if file.toa.auto_setup:
@@ -228,7 +230,7 @@ class Edge:
         """Day by day."""
         while True:
             await asyncio.sleep(_DAY)
-            self.services.warn()
+            self.services.warn(again=True)
 
     async def _keep_alive(self) -> None:
         """Start HAProxy again whenever it has ended."""
@@ -282,6 +284,7 @@ class Edge:
             self.services.leave()
 
     def _write_state(self) -> None:
+        self._state.write_settings(msgspec.json.encode(self.services.file))
         self._state.write(self._shown())
 
     def _measured(self) -> dict[str, Any] | None:

@@ -9,11 +9,11 @@ TOA, and connections that a setting came too late for are to keep what they bega
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
-from cloud_toa.balancer.backend import Addresses, address_of
+from cloud_toa.balancer.families import Addresses, known
 from cloud_toa.balancer.log_line import Toa
 from cloud_toa.balancer.render import cross_family
 from cloud_toa.balancer.settings import Origin, Service
@@ -40,23 +40,29 @@ def destinations(file: EdgeFile, addresses: Addresses) -> Origins:
         Destination(ip_network(address), origin.port)
         for service in file.service
         for origin in service.origin
-        if service.has_toa(origin) and (address := address_of(origin, addresses)) is not None
+        if service.has_toa(origin)
+        for address in known(origin, addresses)
     )
     return Origins(tuple(dict.fromkeys(found)))
 
 
 def is_transparent(
-    file: EdgeFile, datapath: str, service: Service, origin: Origin, addresses: Addresses
+    file: EdgeFile, datapath: str, service: Service, origin: Origin, *, sent: bool
 ) -> bool:
-    """Whether HAProxy connects to this origin from the client's address."""
+    """Whether HAProxy connects to this origin from the client's address.
+
+    Args:
+        file: the settings.
+        datapath: by which there is TOA.
+        service: whose origin it is.
+        origin: what it is.
+        sent: whether its address is among `destinations`: if not for its own sake, another's.
+    """
     if origin.proxy is not None:
         return False
     if datapath == "queue" or file.access_log.is_on:
         return _why_not(file, datapath, service, origin) == "-"
-    address = address_of(origin, addresses)
-    # The same origin may be another service's, which has TOA.
-    shared = address is not None and (address, origin.port or 0) in destinations(file, addresses)
-    return service.has_toa(origin) or not shared
+    return service.has_toa(origin) or not sent
 
 
 def toa(file: EdgeFile, datapath: str, service: Service, origin: Origin) -> Toa:
@@ -68,6 +74,16 @@ def toa(file: EdgeFile, datapath: str, service: Service, origin: Origin) -> Toa:
         return Toa("unknown", "by_hand")
     # What becomes of a packet in a queue, nobody knows but who counts there.
     return Toa("queue" if datapath == "queue" else str(_where(file)))
+
+
+def warnings(file: EdgeFile, datapath: str) -> Iterator[str]:
+    """A line for each service that can't have TOA as it is."""
+    for service in file.service if file.toa.enabled and datapath == "queue" else ():
+        if service.toa and cross_family(service):
+            yield (
+                f"service {service.name} has no TOA: in queue mode, its listeners and origins must "
+                "be of one IP version, and addresses"
+            )
 
 
 def _why_not(file: EdgeFile, datapath: str, service: Service, origin: Origin) -> str:

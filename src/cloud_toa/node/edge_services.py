@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cloud_toa.balancer import certificates, changes, expiry, open_files, ports, render
 from cloud_toa.balancer.addresses import Listen
-from cloud_toa.balancer.backend import Addresses
+from cloud_toa.balancer.families import Addresses, without_places
 from cloud_toa.balancer.pipes import check_access_log
 from cloud_toa.balancer.process import Balancer, Places
 from cloud_toa.balancer.settings import Service
@@ -64,6 +64,7 @@ class Services:
         self._open_files = open_files.most()
         self._names = Names()
         self._files: certificates.Files = {}
+        self._warned: tuple[str, ...] = ()
         folder = state.haproxy
         folder.mkdir(mode=0o700, exist_ok=True)
         self.cgroup = _home(state)
@@ -104,13 +105,6 @@ class Services:
             ToaError: see `Balancer.start` and `Sender.change`.
         """
         self._send(self.sender_settings(self.file))
-        for service in self.file.service:
-            if self._chosen.datapath == "queue" and service.toa and render.cross_family(service):
-                _log.warning(
-                    "service %s has no TOA: by the queue, its listeners and origins must be of "
-                    "one IP version, and addresses",
-                    service.name,
-                )
         if adopted:
             await self.reload()
             _log.info("took over HAProxy, process %s", self.balancer.master)
@@ -254,7 +248,10 @@ class Services:
     ) -> str:
         """Bring HAProxy there; answer how."""
         old, text = self.file, self.configuration(new)
-        fixed = [self._render(file, changes.without(file.service), {}) for file in (old, new)]
+        fixed = [
+            self._render(file, changes.without(file.service), without_places(addresses))
+            for file, addresses in ((old, before), (new, self._names.addresses))
+        ]
         if fixed[0] == fixed[1] and files == self._files:
             commands = changes.commands(
                 new.service, old.service, self._names.addresses, before, ipv6=self._ipv6
@@ -281,14 +278,21 @@ class Services:
         except ToaError as error:
             _log.warning("copies of former certificates and keys stay: %s", error)
 
-    def warn(self) -> None:
-        """Of certificates that have expired, or will soon; and of too few connections."""
+    def warn(self, *, again: bool = False) -> None:
+        """Of what an operator should know and is no mistake; what was said, only to say it again.
+
+        Certificates that have expired, or will soon; too few connections; services without TOA.
+        """
         asked, services = self.file.haproxy.max_connections, self.file.service
-        for line in (
+        lines = (
             *expiry.warnings(services, datetime.now(UTC)),
             *open_files.warnings(asked, self._open_files, services),
-        ):
-            _log.warning("%s", line)
+            *edge_sender.warnings(self.file, self._chosen.datapath),
+        )
+        for line in lines:
+            if again or line not in self._warned:
+                _log.warning("%s", line)
+        self._warned = lines
 
     def _check_ports(self, new: EdgeFile, ours: Iterable[Listen]) -> None:
         """See that those are to be had which HAProxy does not listen on already."""

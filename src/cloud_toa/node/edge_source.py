@@ -13,6 +13,8 @@ from cloud_toa.node.edge_file import EdgeFile
 class Source(Protocol):
     """A file, one service of the command line, or a cluster."""
 
+    command: str
+    """What people have called."""
     path: Path | None
     """The file that has the settings in force; None where there is none."""
     watched: bool
@@ -39,6 +41,7 @@ class Source(Protocol):
 class Local:
     """A file, or what the command line says."""
 
+    command = "cloud-toa edge run"
     drained = False
 
     def __init__(self, read: Callable[[], EdgeFile], path: Path | None) -> None:

@@ -10,11 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from cloud_toa.balancer.allowed import SettingsError
-
 _AT = re.compile(r"(?s)(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 _NO_TOML = re.compile(r"(?P<what>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)")
 _WORDS = {
     "Invalid value": 'write numbers, true, false, or "text in quotes"',
@@ -22,7 +18,8 @@ _WORDS = {
 }
 _SHOWN = 80
 
-_Path = list[str | int]
+Path = tuple[str | int, ...]
+"""Keys, and places in arrays."""
 
 
 def no_toml(error: Exception, text: str) -> tuple[str, int | None]:
@@ -40,21 +37,26 @@ def no_toml(error: Exception, text: str) -> tuple[str, int | None]:
     return f"{_short(line)}: {what}", number
 
 
-def what_of(error: msgspec.ValidationError, data: dict[str, Any], kind: type) -> tuple[str, _Path]:
-    """What is wrong, and where in ``data``."""
+def what_of(
+    error: msgspec.ValidationError, data: dict[str, Any], kind: type, at: Path = ()
+) -> tuple[str, Path]:
+    """What is wrong with a value, and where in ``data``, which ``kind`` is to be made of.
+
+    Args:
+        error: what was said of the value.
+        data: all that there is.
+        kind: what that is to be.
+        at: where the value is.
+    """
     parts = _AT.fullmatch(str(error))
     assert parts is not None
-    path = [
-        int(index) if index else key
-        for index, key in re.findall(r"\[(\d+)]|([^.\[\]]+)", parts["path"] or "")
-    ]
-    if isinstance(error.__cause__, SettingsError):
-        return parts["what"], [*path, *error.__cause__.at]
-    if unknown := _UNKNOWN.fullmatch(parts["what"]):
-        key = unknown["key"]
-        return f"unknown key {_short(key)!r}: {_instead(key, path, kind)}", [*path, key]
-    if missing := _MISSING.fullmatch(parts["what"]):
-        return f"{missing['key']} is missing: write {_wanted([*path, missing['key']], kind)}", path
+    path = (
+        *at,
+        *(
+            int(index) if index else key
+            for index, key in re.findall(r"\[(\d+)]|([^.\[\]]+)", parts["path"] or "")
+        ),
+    )
     value = _value(data, path)
     name = next((part for part in reversed(path) if isinstance(part, str)), "")
     if isinstance(value, str) and _lists_text(path, kind):
@@ -62,24 +64,31 @@ def what_of(error: msgspec.ValidationError, data: dict[str, Any], kind: type) ->
     return f"{name} {_shown(value)}: write {_wanted(path, kind)}", path
 
 
-def _instead(key: str, path: _Path, kind: type) -> str:
-    """What to do about a key that the table at ``path`` can't have."""
+def unknown(key: str, at: Path, kind: type) -> tuple[str, str | None]:
+    """Of a key that the table at a place can't have: what is said, and which one was meant."""
+    what = f"unknown key {_short(key)!r}: "
     # What stands behind a table's header belongs to that table, wherever it was meant to be.
-    for length in range(len(path) - 1, -1, -1):
-        if key in _keys(path[:length], kind):
-            where = _header(path[:length], kind) or "the top of the file"
-            return f"it belongs to {where}, above {_header(path, kind) or 'this'}"
-    known = _keys(path, kind)
-    near = difflib.get_close_matches(key, known, 1, 0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known here are {', '.join(known)}"
+    for length in range(len(at) - 1, -1, -1):
+        if key in _keys(at[:length], kind):
+            where = _header(at[:length], kind) or "the top of the file"
+            return f"{what}it belongs to {where}, above {_header(at, kind) or 'this'}", None
+    known = _keys(at, kind)
+    near = next(iter(difflib.get_close_matches(key, known, 1, 0.5)), None)
+    remedy = f"did you mean {near!r}?" if near else f"known here are {', '.join(known)}"
+    return what + remedy, near
 
 
-def _lists_text(path: _Path, kind: type) -> bool:
+def missing(key: str, at: Path, kind: type) -> str:
+    """Of a key that the table at a place must have."""
+    return f"{key} is missing: write {_wanted((*at, key), kind)}"
+
+
+def _lists_text(path: Path, kind: type) -> bool:
     text = (inspect.StrType, inspect.LiteralType)
-    return any(isinstance(each, text) for each in _kinds([*path, 0], kind))
+    return any(isinstance(each, text) for each in _kinds((*path, 0), kind))
 
 
-def _value(data: Any, path: _Path) -> Any:  # noqa: ANN401  (whatever TOML can hold)
+def _value(data: Any, path: Path) -> Any:  # noqa: ANN401  (whatever TOML can hold)
     for key in path:
         data = data[key]
     return data
@@ -94,13 +103,13 @@ def _shown(value: object) -> str:
     return f"= {_short(str(value))}"  # dates as well
 
 
-def _wanted(path: _Path, kind: type) -> str:
+def _wanted(path: Path, kind: type) -> str:
     """What may stand at ``path``."""
     given = (_kind_in_words(each, path, kind) for each in _kinds(path, kind))
     return " or ".join(dict.fromkeys(words for words in given if words))
 
 
-def _kind_in_words(each: inspect.Type, path: _Path, kind: type) -> str:
+def _kind_in_words(each: inspect.Type, path: Path, kind: type) -> str:
     match each:
         case inspect.Metadata(type=inner, extra_json_schema=extra):
             return str((extra or {}).get("description") or _kind_in_words(inner, path, kind))
@@ -123,7 +132,7 @@ def _kind_in_words(each: inspect.Type, path: _Path, kind: type) -> str:
     return ""
 
 
-def _header(path: _Path, kind: type) -> str:
+def _header(path: Path, kind: type) -> str:
     """The line above the table, or array of tables, at ``path``; empty for the whole file."""
     names = [part for part in path if isinstance(part, str)]
     last = max((at for at, part in enumerate(path) if isinstance(part, str)), default=-1)
@@ -132,7 +141,7 @@ def _header(path: _Path, kind: type) -> str:
     return f"[{head}]" if several else head
 
 
-def _kinds(path: _Path, kind: type) -> Sequence[inspect.Type]:
+def _kinds(path: Path, kind: type) -> Sequence[inspect.Type]:
     """The types that a value at this place may have."""
     kinds: Sequence[inspect.Type] = (inspect.type_info(kind),)
     for key in path:
@@ -151,7 +160,7 @@ def _inside(kind: inspect.Type, key: str | int) -> list[inspect.Type]:
     return [kind.item_type] if isinstance(kind, inspect.VarTupleType) else []
 
 
-def _keys(path: _Path, kind: type) -> list[str]:
+def _keys(path: Path, kind: type) -> list[str]:
     """The keys that a table at this place may have."""
     return [
         field.name

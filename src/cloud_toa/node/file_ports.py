@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from cloud_toa.balancer.addresses import Listen
 from cloud_toa.balancer.allowed import SettingsError
 from cloud_toa.balancer.render import frontends
+from cloud_toa.balancer.rules import Mistakes
 from cloud_toa.balancer.settings import Service
 from cloud_toa.node.settings import parse_address
 
@@ -17,13 +18,9 @@ _BEFORE_THE_NAME = (
 )
 
 
-def check_metrics(metrics: str, services: tuple[Service, ...]) -> None:
-    """See that metrics are served where no service listens.
-
-    Raises:
-        SettingsError: one does.
-    """
-    host, port = parse_address(metrics)
+def metrics(address: str, services: tuple[Service, ...]) -> Mistakes:
+    """Metrics that are served where a service listens."""
+    host, port = parse_address(address)
     ip = ip_address(host)
     own = [Listen(getattr(ip, "ipv4_mapped", None) or ip, port, port)]
     if own[0].ip == IPv6Address("::"):
@@ -31,66 +28,69 @@ def check_metrics(metrics: str, services: tuple[Service, ...]) -> None:
     for service in services:
         for listen in service.addresses:
             if any(map(listen.overlaps, own)):
-                raise SettingsError(
-                    f"metrics {metrics} and service {service.name} at {listen} have addresses in "
+                yield SettingsError(
+                    f"metrics {address} and service {service.name} at {listen} have addresses in "
                     "common: give one another port",
                     "metrics",
                 )
 
 
-def check(services: tuple[Service, ...]) -> None:
-    """See that services on the same ports can be told apart, and no others share some.
-
-    Raises:
-        SettingsError: they can't, or do.
-    """
-    places = {service.name: at for at, service in enumerate(services)}
-    listens: list[tuple[Listen, Service]] = []
-    for members in frontends(services):
-        _check_shared(members, places)
-        listens += ((listen, members[0]) for listen in members[0].addresses)
-    listens.sort(key=lambda each: (each[0].first, places[each[1].name]))
+def overlapping(services: tuple[Service, ...]) -> Mistakes:
+    """Services that have some ports in common, and not all."""
+    places = {id(service): at for at, service in enumerate(services)}
+    listens = [
+        (listen, members[0]) for members in frontends(services) for listen in members[0].addresses
+    ]
+    listens.sort(key=lambda each: (each[0].first, places[id(each[1])]))
     before: list[tuple[Listen, Service]] = []
     for listen, service in listens:
         before = [each for each in before if each[0].last >= listen.first]
         for other, its in before:
             if its is not service and listen.overlaps(other):
-                raise SettingsError(
+                yield SettingsError(
                     f"services {its.name} and {service.name} listen on {other} and {listen}, "
                     "which have addresses in common: give one another port, or have TLS in both "
                     "and the same listen",
-                    *("service", max(places[its.name], places[service.name]), "listen"),
+                    *("service", max(places[id(its)], places[id(service)]), "listen"),
                 )
         before.append((listen, service))
 
 
-def _check_shared(members: list[Service], places: dict[str, int]) -> None:
-    """See that TLS tells apart these, which share their ports."""
+def shared(services: tuple[Service, ...]) -> Mistakes:
+    """Services on the same ports that TLS can't tell apart."""
+    places = {id(service): at for at, service in enumerate(services)}
+    for members in frontends(services):
+        yield from _shared(members, places)
+
+
+def _shared(members: list[Service], places: dict[int, int]) -> Mistakes:
     first = members[0]
     names: dict[str, Service] = {}
     nameless: Service | None = None
     for service in members:
+        at = places[id(service)]
         if service is not first and (why := _difference(first, service)):
-            raise SettingsError(
+            yield SettingsError(
                 f"services {first.name} and {service.name} both listen on "
                 f"{first.addresses[0]}{why[0]}",
-                *("service", places[service.name], why[1]),
+                *("service", at, why[1]),
             )
+            continue
         if not service.server_names:
             if nameless is not None:
-                raise SettingsError(
+                yield SettingsError(
                     f"services {nameless.name} and {service.name} both listen on "
                     f"{first.addresses[0]}, and neither has server_names to tell them apart",
-                    *("service", places[service.name]),
+                    *("service", at),
                 )
-            nameless = service
+            nameless = nameless or service
         for name in service.server_names:
             other = names.setdefault(name.lower(), service)
             if other is not service:
-                raise SettingsError(
+                yield SettingsError(
                     f"services {other.name} and {service.name} both have the server name {name}: "
                     "leave it out of one",
-                    *("service", places[service.name], "server_names"),
+                    *("service", at, "server_names"),
                 )
 
 

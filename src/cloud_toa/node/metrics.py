@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from cloud_toa.balancer.families import split
 from cloud_toa.errors import ToaError
 
 Shown = Mapping[str, Any]
@@ -69,7 +70,7 @@ class _Balancer(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from text_string_to_metric_families(text)
+        yield from map(_by_service, text_string_to_metric_families(text))
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: HAProxy may not run yet."""
@@ -83,6 +84,17 @@ class _Balancer(Collector):
             answer = http.client.HTTPResponse(sock)
             answer.begin()
             return answer.read().decode()
+
+
+def _by_service(family: Metric) -> Metric:
+    """With a service's name as ``proxy``; where that has several backends, ``part`` says which."""
+    family.samples = [
+        sample._replace(labels={**sample.labels, "proxy": found[0], "part": found[1]})
+        if (found := split(sample.labels.get("proxy", "")))[1]
+        else sample
+        for sample in family.samples
+    ]
+    return family
 
 
 def serve(

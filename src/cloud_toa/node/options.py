@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import overload
 
 from cloud_toa.config import NoPort
-from cloud_toa.errors import ToaError
+from cloud_toa.errors import SeveralError, ToaError
 from cloud_toa.networks import ANY
 from cloud_toa.nfqueue.rules import Queues
 from cloud_toa.node.settings import (
@@ -94,7 +94,8 @@ def from_file(path: Path) -> Given:
     """The options in a TOML file.
 
     Raises:
-        ToaError: it can't be read, is no TOML, or has a key or value that is no option.
+        ToaError: it can't be read, is no TOML, or has keys or values that are no options; of these,
+            all.
     """
     try:
         with path.open("rb") as file:
@@ -103,7 +104,16 @@ def from_file(path: Path) -> Given:
         raise ToaError(f"-config {path}: {error.strerror}") from None
     except ValueError as error:
         raise ToaError(f"-config {path} is not TOML: {error}") from None
-    return {name: _read(path, name, value) for name, value in content.items()}
+    given: dict[str, str | list[str]] = {}
+    wrong: list[str] = []
+    for name, value in content.items():
+        try:
+            given[name] = _read(path, name, value)
+        except ToaError as error:
+            wrong += error.lines
+    if wrong:
+        raise SeveralError(wrong)
+    return given
 
 
 def _read(path: Path, name: str, value: object) -> str | list[str]:

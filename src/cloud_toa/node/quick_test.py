@@ -86,7 +86,7 @@ def _whose(client: IPAddress, services: Iterable[Service]) -> str:
             return "is this host's own"
     for service in services:
         for origin in service.origin:
-            if str(client) in _addresses(origin.address):
+            if any(str(client) in _addresses(each) for each in origin.addresses):
                 return f"is an origin's of service {service.name}"
     states = [word for state in _UNDER_WAY for word in ("state", state)]
     host = f"[{client}]" if client.version == 6 else str(client)

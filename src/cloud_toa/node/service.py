@@ -130,7 +130,7 @@ def clean_up() -> bool:
     Raises:
         ToaError: an edge is at work here.
     """
-    state = State()
+    state = State("cloud-toa run -cleanup")
     left = state.left_over()
     try:
         balancer = end_balancer(left, state)

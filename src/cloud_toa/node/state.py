@@ -5,7 +5,9 @@
 
     /run/cloud-toa/<network namespace>/lock         held while an edge runs there; in it, the
                                                     namespace's cookie
+                                       who          which command that is
                                        state.json   what runs, for `edge status`
+                                       edge.json    `edge run`: its settings in force
                                        counters     the workers', as `counters.Row`
                                        haproxy/     an `edge run`'s
                   /<network namespace>.<any>/       of a namespace that is gone
@@ -49,21 +51,25 @@ class AtWorkError(ToaError):
 class State:
     """This process's claim to be the edge of this network namespace.
 
+    Args:
+        command: how people call it.
+
     Raises:
         ToaError: another process is; or the files can't be made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: str = "cloud-toa run") -> None:
         self.folder = directory()
         """Where it keeps its files, root's alone."""
         try:
             self._lock = self._claim()
         except BlockingIOError:
             raise AtWorkError(
-                f"cloud-toa run is at work here already{_who(self.folder)}: stop that first"
+                f"{_who(self.folder)} is at work here already: stop that first"
             ) from None
         except OSError as error:
             raise _refusal(error) from None
+        self._write("who", f"{command} (process {os.getpid()})".encode())
         if namespaces.cookie() is None and self.left_over():
             _log.warning(
                 "%s was left by an edge that was killed here, or by one in a network namespace "
@@ -120,10 +126,21 @@ class State:
         Raises:
             ToaError: it can't be written; what was said before stands.
         """
-        new = self.folder / "state.json.new"
+        self._write("state.json", json.dumps(shown).encode())
+
+    def write_settings(self, settings: bytes) -> None:
+        """Say by which settings an `edge run` does, in one step.
+
+        Raises:
+            ToaError: as `write`.
+        """
+        self._write("edge.json", settings)
+
+    def _write(self, name: str, content: bytes) -> None:
+        new = self.folder / f"{name}.new"
         with _writing():
-            new.write_text(json.dumps(shown))
-            new.replace(self.folder / "state.json")
+            new.write_bytes(content)
+            new.replace(self.folder / name)
 
     def counters(self, size: int) -> tuple[int, mmap.mmap]:
         """Memory for the workers' counters, zeroed, as a file descriptor and mapped.
@@ -149,7 +166,10 @@ class State:
                 self.write(left)
                 return
             with _writing():
-                for name in ("state.json", "state.json.new", "counters", "lock"):
+                for name in ("state.json", "edge.json", "who"):
+                    for each in (name, f"{name}.new"):
+                        (self.folder / each).unlink(missing_ok=True)
+                for name in ("counters", "lock"):
                     (self.folder / name).unlink(missing_ok=True)
             with suppress(OSError):  # another may have begun
                 self.folder.rmdir()
@@ -158,8 +178,18 @@ class State:
 
 
 def running() -> tuple[dict[str, Any], mmap.mmap | None] | None:
-    """What runs in this network namespace, and its counters; None where nothing does."""
+    """What runs in this network namespace, and its counters; None where nothing does.
+
+    Raises:
+        ToaError: something may, and only root can know.
+    """
     folder = directory()
+    try:
+        (folder / "state.json").stat()
+    except PermissionError:
+        raise ToaError(f"what runs here, in {folder}, only root can see: run as root") from None
+    except OSError:
+        return None
     if not read(folder):
         return None  # and the lock, which may be about to be claimed, is not touched
     try:
@@ -180,6 +210,13 @@ def running() -> tuple[dict[str, Any], mmap.mmap | None] | None:
             return shown, None
     finally:
         os.close(lock)
+
+
+def settings() -> bytes | None:
+    """Those in force of the `edge run` in this network namespace; None where it told none."""
+    with suppress(OSError):
+        return (directory() / "edge.json").read_bytes()
+    return None
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -224,5 +261,6 @@ def _refusal(error: OSError) -> ToaError:
 
 
 def _who(folder: Path) -> str:
-    pid = read(folder).get("pid")
-    return f" (process {pid})" if pid else ""
+    with suppress(OSError):
+        return (folder / "who").read_text()
+    return "another cloud-toa"  # it is about to say who it is

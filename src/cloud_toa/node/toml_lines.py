@@ -9,7 +9,7 @@ Source: TOML 1.0, https://toml.io/en/v1.0.0
 import re
 import tomllib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 _Place = tuple[str | int, ...]
 _Lines = dict[_Place, int]
@@ -35,11 +35,19 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
 
     Of what is not there, it is the line of what it would lie in.
     """
+    return lines_of(text, [path])[0]
+
+
+def lines_of(text: str, paths: Iterable[Sequence[str | int]]) -> list[int]:
+    """The same of several."""
     lines = _places(text)
-    return next(
-        (lines[at] for length in range(len(path), 0, -1) if (at := tuple(path[:length])) in lines),
-        1,
-    )
+    return [
+        next(
+            (lines[at] for size in range(len(path), 0, -1) if (at := tuple(path[:size])) in lines),
+            1,
+        )
+        for path in paths
+    ]
 
 
 def _places(text: str) -> _Lines:

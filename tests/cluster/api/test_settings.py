@@ -87,7 +87,12 @@ def test_many_savers_at_once_lose_nothing(fresh: Serving, admin: httpx.Client) -
         ("[toa]\noption_type_v6 = 8\n" + SERVICE, "toa.option_type_v6", 2, "in use for Timestamps"),
         ("[toa]\nmin_queue_id = 65536\n" + SERVICE, "toa.min_queue_id", 2, "0 to 65535"),
         (SERVICE.replace("80\n", "99999\n"), "service.0.origin.0.port", 7, "port"),
-        (SERVICE + SERVICE, "service.1.name", 10, "two services are named web"),
+        (
+            SERVICE + SERVICE.replace(":80", ":81"),
+            "service.1.name",
+            10,
+            "two services are named web",
+        ),
         ("[toa\n", "", 1, "Expected ']'"),
         ("", "", 1, "service is missing"),
     ],

@@ -19,6 +19,7 @@ WEB: dict[str, Any] = {
     "listen": ["127.0.0.1:80"],
     "origin": [{"address": "192.0.2.7", "port": 80}],
 }
+OTHER: dict[str, Any] = {**WEB, "name": "other", "listen": ["0.0.0.0:81"]}
 TLS: dict[str, Any] = {
     **WEB,
     "name": "shop",
@@ -112,21 +113,26 @@ def test_queue_that_what_is_there_rules_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "field"),
+    ("values", "fields"),
     [
-        ({**WEB, "origin": [{"address": "192.0.2.7", "port": 0}]}, "service.1.origin.0.port"),
-        ({**WEB, "name": "a b"}, "service.1.name"),
-        ({**WEB, "colour": "red"}, "service.1.colour"),
-        ({"name": "x"}, "service.1"),
-        ({**WEB, "allow": [None]}, "service.1.allow.0"),
-        ({**WEB, "listen": ["\x00"]}, "service.1.listen.0"),
+        ({**OTHER, "origin": [{"address": "192.0.2.7", "port": 0}]}, "service.1.origin.0.port"),
+        ({**OTHER, "name": "a b"}, "service.1.name"),
+        ({**OTHER, "colour": "red"}, "service.1.colour"),
+        ({"name": "x"}, "service.1 service.1"),
+        ({**OTHER, "allow": [None]}, "service.1.allow.0"),
+        ({**OTHER, "listen": ["\x00"]}, "service.1.listen.0"),
+        # All of it, what is beside other services as well.
+        (
+            {**WEB, "algorithm": "best", "allow": ["x"]},
+            "service.1.algorithm service.1.allow.0 service.1.name service.1.listen",
+        ),
     ],
     ids=lambda value: str(value)[-40:],
 )
-def test_service_is_refused_by_field(values: dict[str, Any], field: str) -> None:
+def test_service_is_refused_by_field(values: dict[str, Any], fields: str) -> None:
     with pytest.raises(RefusedError) as refused:
         settings_text.with_service(EXAMPLE, None, values)
-    assert [mistake.field for mistake in refused.value.mistakes] == [field]
+    assert [mistake.field for mistake in refused.value.mistakes] == fields.split()
 
 
 def test_no_such_service() -> None:

@@ -40,6 +40,7 @@ class ClusterSource:
         start_anew: called where the edge is to end, and a new one to start.
     """
 
+    command = "cloud-toa node"
     watched = False
 
     def __init__(

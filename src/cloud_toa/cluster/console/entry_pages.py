@@ -9,7 +9,7 @@ from cloud_toa.cluster.api.problem import ProblemError
 from cloud_toa.cluster.console.page import THEMES, Note, Page, inside, keep, route
 from cloud_toa.cluster.console.people_pages import by_field
 from cloud_toa.cluster.console.texts import LANGUAGES
-from cloud_toa.cluster.model import people
+from cloud_toa.cluster.model import passwords, people
 from cloud_toa.cluster.model.attempts import TooManyError
 from cloud_toa.cluster.model.people import Language, SetupError
 from cloud_toa.cluster.model.values import RefusedError
@@ -41,10 +41,10 @@ async def _setup(page: Page) -> Response:
 
 async def _set_up(page: Page) -> Response:
     name, password = page.input("name"), page.secret("password")
-    wrong: dict[str, list[str]] = {}
+    wrong = by_field(people.wrong(name, password))
     if password != page.secret("again"):
-        wrong = {"again": [_DIFFER]}
-    else:
+        wrong["again"] = [_DIFFER]
+    if not wrong:
         try:
             await people.set_up(
                 page.store,
@@ -54,7 +54,7 @@ async def _set_up(page: Page) -> Response:
                 access.address(page.request),
             )
         except RefusedError as error:
-            wrong = by_field(error)
+            wrong = by_field(error.mistakes)
         except SetupError as error:
             wrong = {"": [str(error)]}
     if wrong:
@@ -110,14 +110,18 @@ def _show_account(page: Page, wrong: dict[str, list[str]]) -> Response:
 
 
 async def _password(page: Page) -> Response:
+    mistake = passwords.wrong(page.secret("password"), page.who.name if page.who else "")
+    wrong = by_field([] if mistake is None else [mistake])
     if page.secret("password") != page.secret("again"):
-        return _show_account(page, {"again": [_DIFFER]})
+        wrong["again"] = [_DIFFER]
+    if wrong:
+        return _show_account(page, wrong)
     try:
         token = await access.change_password(
             page.request, page.secret("current"), page.secret("password")
         )
     except RefusedError as error:
-        return _show_account(page, by_field(error))
+        return _show_account(page, by_field(error.mistakes))
     except TooManyError as error:
         return _show_account(page, {"current": [str(error)]})
     except ProblemError as error:

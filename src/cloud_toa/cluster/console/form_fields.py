@@ -38,6 +38,8 @@ class Field:
     """It has no default value, but a meaning where it is not there."""
     switchable: bool = False
     """A group that may be ``true`` or ``false`` as well."""
+    listable: bool = False
+    """A text that may be several, with commas between."""
 
     @property
     def shown_default(self) -> str:
@@ -94,7 +96,8 @@ def _field(each: inspect.Field, path: str) -> Field:
             return Field(widget="choice", options=("", *options) if optional else options, **common)
         case inspect.VarTupleType(item_type=item):
             return _list(_plain(item), common)
-    return Field(widget="text", **common)
+    listable = any(isinstance(kind, inspect.VarTupleType) for kind in kinds)
+    return Field(widget="text", listable=listable, **common)
 
 
 def _list(item: inspect.Type, common: dict[str, Any]) -> Field:

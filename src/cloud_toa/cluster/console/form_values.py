@@ -110,6 +110,8 @@ def _value(posted: Posted, field: Field, name: str, before: Any) -> Any:  # noqa
             return int(text) if _NUMBER.fullmatch(text) else text
         case "choice" if field.options == ("", "true", "false"):
             return text == "true"
+        case "text" if field.listable and "," in text:
+            return [each.strip() for each in text.split(",") if each.strip()]
     return text
 
 

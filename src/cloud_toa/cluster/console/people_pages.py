@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may log in, which programs may call, and who did what."""
 
+from collections.abc import Iterable
+
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
@@ -30,10 +32,10 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-def by_field(error: RefusedError) -> dict[str, list[str]]:
+def by_field(mistakes: Iterable[Mistake]) -> dict[str, list[str]]:
     """Messages by input."""
     found: dict[str, list[str]] = {}
-    for mistake in error.mistakes:
+    for mistake in mistakes:
         found.setdefault(mistake.field, []).append(mistake.message)
     return found
 
@@ -71,7 +73,7 @@ async def _add(page: Page) -> Response:
         name, password = page.input("name"), page.secret("password")
         await people.create(page.store, name, password, _asked_role(page), page.by)
     except RefusedError as error:
-        return await _show_users(page, by_field(error))
+        return await _show_users(page, by_field(error.mistakes))
     except ConflictError as error:
         return await _show_users(page, {"name": [str(error)]})
     return page.go("/users", "user_added")
@@ -98,7 +100,7 @@ async def _password(page: Page) -> Response:
     try:
         await people.set_password(page.store, page.named("name"), page.secret("password"), page.by)
     except RefusedError as error:
-        return await _show_user(page, by_field(error))
+        return await _show_user(page, by_field(error.mistakes))
     return page.go("/users", "password_set")
 
 
@@ -106,7 +108,7 @@ async def _remove(page: Page) -> Response:
     try:
         await people.remove(page.store, page.named("name"), page.by)
     except RefusedError as error:
-        return await _show_user(page, by_field(error))
+        return await _show_user(page, by_field(error.mistakes))
     return page.go("/users", "user_removed")
 
 
@@ -145,7 +147,7 @@ async def _add_token(page: Page) -> Response:
             days=float(days) if days else None,
         )
     except RefusedError as error:
-        return await _show_tokens(page, by_field(error), None)
+        return await _show_tokens(page, by_field(error.mistakes), None)
     return await _show_tokens(page, {}, secret)
 
 

@@ -42,6 +42,8 @@ class ShownOrigin:
     state: str = ""
     ups: int = 0
     seen: int = 0
+    other: str = ""
+    """Its address of the other IP version, if it has one."""
 
     @property
     def up(self) -> bool | None:
@@ -100,6 +102,7 @@ def shown(text: str, views: Iterable[View]) -> list[ShownService]:
                     "" if origin.state == "active" else origin.state,
                     sum(is_up(word) for word in words),
                     len(words),
+                    next(iter(origin.addresses[1:]), ""),
                 )
             )
         counts = [

@@ -34,7 +34,12 @@ def check(password: str, user: str) -> None:
     Raises:
         RefusedError: it is too short, too long, or the name.
     """
-    why = ""
+    if (mistake := wrong(password, user)) is not None:
+        raise RefusedError(mistake)
+
+
+def wrong(password: str, user: str) -> Mistake | None:
+    """Why somebody may not have this password; None where they may."""
     if len(password) < SHORTEST:
         why = f"a password has {SHORTEST} characters at least"
     elif len(password) > LONGEST:
@@ -43,8 +48,9 @@ def check(password: str, user: str) -> None:
         why = "a password is not one's name"
     elif len(set(password)) < 4:
         why = "a password has four different characters at least"
-    if why:
-        raise RefusedError(Mistake(message=why, field="password"))
+    else:
+        return None
+    return Mistake(message=why, field="password")
 
 
 async def hashed(password: str) -> str:

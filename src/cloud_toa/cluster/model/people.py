@@ -246,16 +246,25 @@ async def _known(store: Store, name: str) -> tuple[User, Entry]:
     return read(entry, User), entry
 
 
-async def _new(name: str, password: str, role: Role) -> User:
+def wrong(name: str, password: str) -> list[Mistake]:
+    """Why nobody can be called so or have this password; empty where somebody can. Pure."""
+    mistakes = []
     if not _NAME.fullmatch(name):
-        raise RefusedError(
+        mistakes.append(
             Mistake(
                 message=f"a user can't be called {name[:80]!r}: up to 63 letters, digits, '.', "
                 "'_', '@' and '-', a letter or digit first",
                 field="name",
             )
         )
-    passwords.check(password, name)
+    if (mistake := passwords.wrong(password, name)) is not None:
+        mistakes.append(mistake)
+    return mistakes
+
+
+async def _new(name: str, password: str, role: Role) -> User:
+    if mistakes := wrong(name, password):
+        raise RefusedError(*mistakes)
     return User(
         name=name,
         password_hash=await passwords.hashed(password),

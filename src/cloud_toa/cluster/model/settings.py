@@ -128,8 +128,10 @@ def check(text: str) -> list[Mistake]:
     try:
         edge_file.parse(text, NAME)
     except edge_file.FileError as error:
-        field = ".".join(str(part) for part in error.path)
-        return [Mistake(message=error.what, field=field, line=error.line)]
+        return [
+            Mistake(message=each.what, field=".".join(map(str, each.path)), line=each.line)
+            for each in error.mistakes
+        ]
     return []
 
 

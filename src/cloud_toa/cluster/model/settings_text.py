@@ -12,9 +12,8 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Table
 
 from cloud_toa.cluster.model.values import MissingError, Mistake, RefusedError
-from cloud_toa.errors import ToaError
+from cloud_toa.node import every_mistake
 from cloud_toa.node.edge_file import EdgeFile, Toa
-from cloud_toa.node.file_mistakes import what_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,10 +52,10 @@ def toa(text: str) -> dict[str, Any]:
 def check_toa(values: Values) -> list[Mistake]:
     """What is wrong in a ``[toa]`` table, for each field on its own."""
     given = {key: value for key, value in values.items() if value is not None}
-    mistakes = [found for key in given if (found := _mistake({key: given[key]}))]
-    if not mistakes and (found := _mistake(given)):
-        mistakes = [found]
-    return mistakes
+    return [
+        Mistake(message=what, field=".".join(map(str, ("toa", *path))))
+        for what, path in every_mistake.find(given, Toa)
+    ]
 
 
 @_of_tomlkit
@@ -99,7 +98,7 @@ def with_service(text: str, name: str | None, values: Values) -> str:
     """
     document = _parsed(text)
     among = _services(document)
-    _check_service(values, len(among) if name is None else _place(among, name))
+    _check_services(document, len(among) if name is None else _place(among, name), values)
     if name is None:
         table = tomlkit.table()
         _merge(table, values, whole=True)
@@ -152,14 +151,16 @@ def _parsed(text: str) -> tomlkit.TOMLDocument:
         ) from None
 
 
-def _check_service(values: Values, place: int) -> None:
-    data = {"service": [{key: value for key, value in values.items() if value is not None}]}
-    try:
-        msgspec.convert(data, EdgeFile)
-    except msgspec.ValidationError as error:
-        what, path = what_of(error, data, EdgeFile)
-        field = ".".join(map(str, ("service", place, *path[2:])))
-        raise RefusedError(Mistake(message=what, field=field)) from None
+def _check_services(document: tomlkit.TOMLDocument, place: int, values: Values) -> None:
+    """See that a service can be so, beside the others."""
+    data = document.unwrap()
+    others = data.get("service", [])
+    given = {key: value for key, value in values.items() if value is not None}
+    data["service"] = [*others[:place], given, *others[place + 1 :]]
+    if found := every_mistake.find(data, EdgeFile):
+        raise RefusedError(
+            *(Mistake(message=what, field=".".join(map(str, path))) for what, path in found)
+        )
 
 
 def _written(document: tomlkit.TOMLDocument) -> str:
@@ -273,14 +274,3 @@ def _tables(value: object) -> bool:
         and bool(value)
         and all(isinstance(each, Mapping) for each in value)
     )
-
-
-def _mistake(values: dict[str, Any]) -> Mistake | None:
-    try:
-        msgspec.convert(values, Toa)
-    except msgspec.ValidationError as error:
-        what, path = what_of(error, values, Toa)
-        return Mistake(message=what, field=".".join(map(str, ("toa", *path))))
-    except ToaError as error:
-        return Mistake(message=str(error), field="toa")
-    return None

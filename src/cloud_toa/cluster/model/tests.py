@@ -45,22 +45,21 @@ async def ask(store: Store, node: str, service: str, client: str | None, by: By)
         RefusedError: it is offline, has no such service, or the client is no IP address.
     """
     seen = await nodes.one(store, node)
+    wrong = []
     if seen.state == "offline":
-        raise RefusedError(
-            Mistake(message=f"node {seen.name} is offline: nothing can be tested", field="node")
-        )
+        message = f"node {seen.name} is offline: nothing can be tested"
+        wrong.append(Mistake(message=message, field="node"))
     text = (await settings.current(store)).text
     names = [each["name"] for each in tomllib.loads(text).get("service", [])]
     if service not in names:
         there = f"there is {', '.join(names)}" if names else "none was saved yet"
-        raise RefusedError(Mistake(message=f"no service {service!r}: {there}", field="service"))
-    if client is not None:
-        try:
-            client = str(ip_address(client))
-        except ValueError:
-            raise RefusedError(
-                Mistake(message=f"client {client!r} is not an IP address", field="client")
-            ) from None
+        wrong.append(Mistake(message=f"no service {service!r}: {there}", field="service"))
+    try:
+        client = None if client is None else str(ip_address(client))
+    except ValueError:
+        wrong.append(Mistake(message=f"client {client!r} is not an IP address", field="client"))
+    if wrong:
+        raise RefusedError(*wrong)
     test = QuickTest(
         id=random_tokens.new_id(),
         node=node,
