@@ -14,7 +14,7 @@ from tests.bpf.kernel import variant
 
 _CHANGES = (
     (edge.DATAPATH, "ctx->total_retrans > 1", "ctx->total_retrans > 2"),
-    (origin.DATAPATH, "#define OPTVAL_VISIBLE 4096", "#define OPTVAL_VISIBLE 4092"),
+    (origin.DATAPATH, "((5 << 16) + (18 << 8))", "((5 << 16) + (17 << 8))"),
 )
 
 
