@@ -38,7 +38,8 @@ def set_client(sock: socket.socket, address: Client | SocketAddress) -> None:
     """Have the connection that ``sock`` is going to make carry this client's address.
 
     Call it before ``connect()``: afterwards the sender refuses. A later call replaces
-    the client of an earlier one.
+    the client of an earlier one. A socket that connects again after a disconnect names
+    the same client again.
 
     Args:
         sock: a TCP socket, IPv4 or IPv6; the client may be of the other family.

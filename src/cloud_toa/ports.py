@@ -272,6 +272,10 @@ def _meant(before: _Entry, option: bytes, now: int, since: int, latest: int) -> 
         and before.judged == before.begun
         and before.option[: before.length] != option
     )
+    # Whoever waits for an answer was told that its client is stored.
+    told = before.state == WAITING and before.judged == _WHATEVER_BEGAN and now < before.until
+    if told and before.option[: before.length] != option:
+        return CONTESTED, before.begun
     contested = before.state == CONTESTED or other
     at_once = now + LIFETIME < before.until + AT_ONCE
     return CONTESTED if contested and at_once else WAITING, before.begun

@@ -125,6 +125,29 @@ def test_a_port_that_is_free_again_and_one_that_is_in_use(
 
 
 @DATAPATHS
+def test_a_peer_that_was_told_ok_is_not_overruled(
+    lab: Lab, balancers: Path, receiver: Path, datapath: str
+) -> None:
+    """Another one's line for the same port takes its client away, and puts none in its place."""
+    with balancer(lab, balancers, datapath) as lb, listen(lab, receiver, SERVER) as listener:
+        with socket.socket(socket.AF_UNIX) as old:
+            old.connect(str(lab.files / "control.sock"))
+            for _ in range(2):
+                old.sendall(b"no verb\n")
+                lb.edge.until("no verb")
+            with lb.bound(PORT, SERVER) as sock:
+                lb.add(PORT, CLIENT)
+                old.sendall(f"add:{PORT}:203.0.113.77:1\n".encode())
+                old.sendall(b"no verb\n")
+                lb.edge.until("no verb")
+                sock.connect(SERVER)
+                with listener.accept()[0] as conn:
+                    sock.sendall(b"x")
+                    assert conn.recv(1) == b"x"
+                    assert conn.getpeername() == (OWN, PORT)
+
+
+@DATAPATHS
 def test_beside_a_peer_that_says_hello(
     lab: Lab, balancers: Path, receiver: Path, datapath: str
 ) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab
+from cloud_toa.option import Client, encode
 from cloud_toa.packet import FIN
 from tests.netns import traffic
 from tests.netns.queue_control import balancer
 from tests.netns.queue_edge import running
-from tests.netns.sender import marked
 from tests.netns.traffic import SERVER, SERVER6, capture, listen, talk
 
 _ports = count(42001)
@@ -30,7 +30,8 @@ def test_named_on_the_control_socket(
             lb.add(port, (client, 4321))
             with capture(lab) as cable:
                 assert lb.visit(listener, port, server) == (own, port)
-                assert not any(map(marked, cable.until(FIN | 4)))
+                option = encode(Client(ip_address(client), 4321))
+                assert not any(option in packet.data for packet in cable.until(FIN | 4))
         if datapath == "queue":
             now = lb.edge.counters()
             assert now["written"] == 0
@@ -46,6 +47,7 @@ def test_bound_to_a_link_local_client(lab: Lab, receiver: Path) -> None:
             with conn:
                 assert peer[0] == EDGE_TO_ORIGIN[4]
                 talk(sock, conn)
-        assert not any(map(marked, cable.until(FIN)))
+        option = encode(Client(ip_address("169.254.1.2"), 4321))
+        assert not any(option in packet.data for packet in cable.until(FIN))
         now = edge.counters()
         assert (now["local"], now["queued"]) == (1, 0)

@@ -2,7 +2,10 @@
 """Transparent sockets that listen: none is reachable where its program did not bind it."""
 
 import errno
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import permutations
 from pathlib import Path
 
@@ -100,25 +103,52 @@ def test_what_is_cut_off_stays_so(lab: Lab, sender: Path, address: str) -> None:
         option(sock, "transparent")
         sock.bind((address, PORT))
         option(sock, "transparent", 0)
-        sock.listen()
-        for name, value in (
-            (socket.SO_BINDTODEVICE, b"\0"),
-            (socket.SO_BINDTODEVICE, b"lo\0"),
-            (_SO_BINDTOIFINDEX, 0),
-        ):
-            with pytest.raises(PermissionError):
-                sock.setsockopt(socket.SOL_SOCKET, name, value)
-        sock.listen(5)
+        for _ in range(2):
+            for name, value in (
+                (socket.SO_BINDTODEVICE, b"\0"),
+                (socket.SO_BINDTODEVICE, b"lo\0"),
+                (socket.SO_BINDTODEVICE, bytes(8192)),  # longer than a program is shown
+                (_SO_BINDTOIFINDEX, 0),
+            ):
+                with pytest.raises(PermissionError):
+                    sock.setsockopt(socket.SOL_SOCKET, name, value)
+            sock.listen()
         assert hears(lab, sock) == []
     assert counters()["listeners"] == 1
 
 
 def test_other_sockets_choose_their_device(lab: Lab, sender: Path, servers: Path) -> None:
-    with listen(lab, servers, SERVER) as listener, balancer(lab, sender, CLIENT) as sock:
+    with listen(lab, servers, SERVER) as listener, balancer(lab, sender, None) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"to-origin\0")
+        option(sock, "transparent")
+        sock.bind(CLIENT)
         sock.connect(SERVER)
         listener.accept()[0].close()
     assert counters()["connections"] == 1
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("device", ["lo", "to-origin"])
+def test_who_could_not_be_cut_off_is_not_bound(lab: Lab, sender: Path, device: str) -> None:
+    """To take a device is for everybody, to leave it again is not."""
+    with balancer(lab, sender, None) as sock, unprivileged():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        option(sock, "transparent")
+        with pytest.raises(PermissionError):
+            sock.bind(("203.0.113.7", PORT))
+
+
+def test_a_device_that_is_chosen_too_late(lab: Lab, sender: Path) -> None:
+    with balancer(lab, sender, CLIENT) as sock, unprivileged(), pytest.raises(PermissionError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
 
 
 @pytest.mark.parametrize(

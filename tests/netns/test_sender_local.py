@@ -18,11 +18,13 @@ from cloud_toa.demo.lab import EDGE_TO_ORIGIN, Lab, inside
 from cloud_toa.option import Client, Kinds, encode
 from cloud_toa.origin import saved_syn
 from cloud_toa.packet import FIN
+from cloud_toa.ports import PortTable
 from cloud_toa.trust import Trust
 from tests.netns.raw_tcp import RawClient, Wire
 from tests.netns.receiver import TRUSTED, TRUSTED6
 from tests.netns.receivers import Bpf, Receiver, by_both
-from tests.netns.sender import counters, marked
+from tests.netns.named_ports import OWN, add, attach, ports
+from tests.netns.sender import counters
 from tests.netns.traffic import (
     SERVER,
     SERVER6,
@@ -52,7 +54,33 @@ def test_it_is_not_sent_to_another_host(
                 talk(sock, conn)
         packets = cable.until(FIN)
     assert peer[0] in EDGE_TO_ORIGIN.values()
-    assert not any(map(marked, packets))
+    # By bytes: who decodes does not believe it either.
+    option = encode(Client(ip_address(client), 4321))
+    assert not any(option in packet.data for packet in packets)
+    counted = {name: count for name, count in counters().items() if count}
+    assert counted == {"clients": 1, "local": 1}
+
+
+@pytest.mark.parametrize("server", [SERVER, SERVER6], ids=str)
+@pytest.mark.parametrize("late", [False, True], ids=["hello", "late peers"])
+@pytest.mark.parametrize("client", LOCAL)
+def test_named_by_port_it_is_not_sent_either(
+    lab: Lab, balancers: Path, servers: Path, client: str, late: bool, server: tuple[str, int]
+) -> None:
+    table, port = attach(balancers), next(ports)
+    if late:
+        PortTable(table).expect_late()
+    add(table, port, (client, 4321), late=late)
+    family = 6 if ":" in server[0] else 4
+    with capture(lab) as cable, listen(lab, servers, server) as listener:
+        with balancer(lab, balancers, None, family) as sock:
+            sock.bind(("::" if family == 6 else OWN, port))
+            sock.connect(server)
+            with listener.accept()[0] as conn:
+                talk(sock, conn)
+        packets = cable.until(FIN)
+    option = encode(Client(ip_address(client), 4321))
+    assert not any(option in packet.data for packet in packets)
     counted = {name: count for name, count in counters().items() if count}
     assert counted == {"clients": 1, "local": 1}
 

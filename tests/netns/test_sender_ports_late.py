@@ -17,7 +17,7 @@ from cloud_toa.demo.lab import Lab
 from cloud_toa.option import Client
 from cloud_toa.packet import FIN, SYN
 from cloud_toa.ports import PortTable
-from tests.netns.named_ports import OWN, add, attach, ports, state, table, visit
+from tests.netns.named_ports import OWN, add, attach, bound, ports, state, table, visit
 from tests.netns.sender import CLIENT, CLIENT6, counters, marked
 from tests.netns.traffic import (
     SERVER,
@@ -28,6 +28,26 @@ from tests.netns.traffic import (
 )
 
 __all__ = ["table"]
+
+
+@pytest.mark.parametrize("user", ["named by call", "unlisted", "nobody's"])
+def test_a_port_that_is_in_use(lab: Lab, balancers: Path, receiver: Path, user: str) -> None:
+    """An entry that comes meanwhile is for nobody, whoever has the port: its bind() has failed."""
+    table, port = attach(balancers, "10.9.0.2:7000"), next(ports)
+    PortTable(table).expect_late()
+    server = ("10.9.0.2", 7001) if user == "unlisted" else SERVER
+    with (
+        listen(lab, receiver, SERVER) as listener,
+        listen(lab, receiver, server) if user == "unlisted" else listener.dup() as first,
+    ):
+        first.settimeout(120)
+        with bound(lab, balancers, OWN, port) as sock:
+            if user == "named by call":
+                cloud_toa.set_client(sock, CLIENT)
+            sock.connect(server)
+            with first.accept()[0]:
+                add(table, port, ("203.0.113.77", 1), late=True)
+        assert visit(lab, balancers, listener, port) == (OWN, port)
 
 
 @contextmanager

@@ -102,6 +102,10 @@ static __always_inline void add(struct named_port *entry, const struct toa_optio
 					  !same(&entry->option, option))) &&
 	    now + LIFETIME < entry->until + AT_ONCE)
 		state = PORT_CONTESTED;
+	/* Whoever waits for an answer was told that its client is stored. */
+	if (before == PORT_WAITING && entry->judged == WHATEVER_BEGAN && now < entry->until &&
+	    !same(&entry->option, option))
+		state = PORT_CONTESTED;
 	*(volatile __u8 *)&entry->state = PORT_EMPTY;
 	barrier();
 	entry->until = now + LIFETIME;

@@ -32,6 +32,9 @@
 #define SOL_IPV6 41
 #define IPV6_TRANSPARENT 75 /* linux/in6.h; its include chain wants libc */
 
+extern int LINUX_KERNEL_VERSION __kconfig;
+#define LINUX_6_1 ((6 << 16) + (1 << 8))
+
 /* No device has this index, the largest that there is. */
 #define NO_DEVICE 0x7fffffff
 
@@ -41,7 +44,7 @@ static __always_inline void keep_client(struct sender *sender, const struct toa_
 	struct toa_option *option = &sender->option;
 
 	sender->without = 0;
-	sender->flags &= ~SENDER_PORTLESS;
+	sender->flags &= ~(SENDER_PORTLESS | SENDER_BY_PORT);
 	option->length = 0;
 	option->port = client->port;
 	if (toa_is_v4(client)) {
@@ -120,9 +123,12 @@ static __always_inline int set_client(struct bpf_sockopt *ctx, struct bpf_sock *
 	return 1;
 }
 
-static __always_inline int binds_to_device(int name)
+/* Whether the bind() of a socket was for a client. */
+static __always_inline int is_taken(struct bpf_sock *sk)
 {
-	return name == SO_BINDTODEVICE || name == SO_BINDTOIFINDEX;
+	struct sender *sender = sk ? bpf_sk_storage_get(&senders, sk, 0, 0) : 0;
+
+	return sender && sender->flags & SENDER_TAKEN;
 }
 
 SEC("cgroup/setsockopt")
@@ -133,6 +139,10 @@ int edge_setopt(struct bpf_sockopt *ctx)
 	struct sender *sender;
 	struct bpf_sock *sk;
 
+	/* Before all else: what was cut off stays so, and what may have to be, can be. */
+	if (level == SOL_SOCKET && (name == SO_BINDTODEVICE || name == SO_BINDTOIFINDEX) &&
+	    is_taken(ctx->sk))
+		return 0;
 	/*
 	 * A program is shown a page of a value at most. Left as it is, a longer one would be
 	 * refused, whatever it is for; 0 means to the kernel: as the caller has it.
@@ -143,7 +153,7 @@ int edge_setopt(struct bpf_sockopt *ctx)
 	}
 	if (!(level == SOL_IP && (name == IP_TRANSPARENT || name == TOA_CLIENT)) &&
 	    !(level == SOL_IPV6 && name == IPV6_TRANSPARENT) &&
-	    !(level == SOL_SOCKET && (name == SO_REUSEPORT || binds_to_device(name))))
+	    !(level == SOL_SOCKET && name == SO_REUSEPORT))
 		return 1;
 	sk = ctx->sk;
 	/* A transparent UDP proxy needs its IP_TRANSPARENT for itself. */
@@ -153,11 +163,6 @@ int edge_setopt(struct bpf_sockopt *ctx)
 		return set_client(ctx, sk);
 	if (settings.only_named)
 		return 1;
-	if (level == SOL_SOCKET && binds_to_device(name)) {
-		sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-		/* What was cut off stays so. */
-		return !sender || !(sender->flags & SENDER_CUT_OFF);
-	}
 	/* What is bound already names no client by a bind() to come: it means what it says. */
 	if (level != SOL_SOCKET && sk->src_port)
 		return 1;
@@ -199,6 +204,30 @@ off:
 	return 1;
 }
 
+/*
+ * Whether cut_off() will work, if it comes to that: to leave a device again takes a privilege.
+ * Older kernels know of none in this place, so there a socket that has a device is refused.
+ */
+static __always_inline int can_be_cut_off(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
+{
+	int device = sk->bound_dev_if;
+
+	if (!device)
+		return 1;
+	if (LINUX_KERNEL_VERSION < LINUX_6_1)
+		return 0;
+	return !bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
+}
+
+/* The sender of a transparent socket that is about to be bound for a client; else none. */
+static __always_inline struct sender *binding(struct bpf_sock *sk)
+{
+	struct sender *sender = sk ? bpf_sk_storage_get(&senders, sk, 0, 0) : 0;
+
+	/* One that is bound already will be refused by the kernel. */
+	return sender && sender->bind == BIND_CLIENT && !sk->src_port ? sender : 0;
+}
+
 /* What bind() was asked for on a transparent socket. True: bind to nothing instead. */
 static __always_inline int take_bind(struct sender *sender, const struct toa_client *client)
 {
@@ -219,13 +248,12 @@ int edge_bind4(struct bpf_sock_addr *ctx)
 {
 	struct toa_client client = { .ip = { 0, 0, TOA_BE32(0xffff), 0 } };
 	struct bpf_sock *sk = ctx->sk;
-	struct sender *sender;
+	struct sender *sender = binding(sk);
 
-	if (!sk)
+	if (!sender)
 		return 1;
-	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender || sender->bind != BIND_CLIENT)
-		return 1;
+	if (!can_be_cut_off(ctx, sk))
+		return 0;
 	client.ip[3] = ctx->user_ip4;
 	client.port = ctx->user_port;
 	if (take_bind(sender, &client)) {
@@ -239,14 +267,13 @@ SEC("cgroup/bind6")
 int edge_bind6(struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
+	struct sender *sender = binding(sk);
 	struct toa_client client;
-	struct sender *sender;
 
-	if (!sk)
+	if (!sender)
 		return 1;
-	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender || sender->bind != BIND_CLIENT)
-		return 1;
+	if (!can_be_cut_off(ctx, sk))
+		return 0;
 	client.ip[0] = ctx->user_ip6[0];
 	client.ip[1] = ctx->user_ip6[1];
 	client.ip[2] = ctx->user_ip6[2];
@@ -269,12 +296,14 @@ int edge_bind6(struct bpf_sock_addr *ctx)
  * must do nothing in this host's name: it is bound to a device that is not there. So a
  * listener hears nobody, and connect() fails with EHOSTUNREACH.
  */
-static __always_inline void cut_off(struct bpf_sock_ops *ctx, struct sender *sender)
+static __always_inline void cut_off(struct bpf_sock_ops *ctx)
 {
 	int device = NO_DEVICE;
+	char loopback[] = "lo";
 
-	bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
-	sender->flags |= SENDER_CUT_OFF;
+	/* Linux 5.10 knows devices by name alone: so at least no other host is reached, or reaches. */
+	if (bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device)))
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, loopback, sizeof(loopback));
 }
 
 static __always_inline void listen(struct bpf_sock_ops *ctx)
@@ -288,7 +317,21 @@ static __always_inline void listen(struct bpf_sock_ops *ctx)
 	if (!sender || !(sender->flags & SENDER_TAKEN))
 		return;
 	COUNT(listeners);
-	cut_off(ctx, sender);
+	cut_off(ctx);
+}
+
+/* Forget what an earlier connection of the same socket has left, but for whom bind() named. */
+static __always_inline void begin_anew(struct sender *sender)
+{
+	if (sender->flags & SENDER_BY_PORT)
+		sender->option.length = 0;
+	sender->flags &= ~(SENDER_BY_PORT | SENDER_SHOWN);
+	sender->flags |= SENDER_OFF;
+	sender->without &= WITHOUT_NO_PORT | WITHOUT_WILDCARD;
+	sender->after_syn = 0;
+	sender->building = 0;
+	sender->written = 0;
+	sender->record = 0;
 }
 
 static __always_inline void connect(struct bpf_sock_ops *ctx)
@@ -302,12 +345,12 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		return;
 	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
 	if (sender)
-		sender->flags |= SENDER_OFF;
+		begin_anew(sender);
 	known = sender && sender->option.length;
 	elsewhere = settings.listed && sender && !listed(ctx);
 	if (settings.refuse_elsewhere && elsewhere && sender->flags & SENDER_TAKEN) {
 		COUNT(refused);
-		cut_off(ctx, sender);
+		cut_off(ctx);
 		return;
 	}
 	if (!known) {
@@ -328,6 +371,13 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 		}
 		elsewhere = settings.listed && !listed(ctx);
 	}
+	/* Whoever has the port: a line that comes for it meanwhile is for nobody. */
+	if (settings.control && (elsewhere || sender) && late_peers()) {
+		struct named_port *here = port_entry(ctx->local_port);
+
+		if (here)
+			occupy(ctx, sk, here, 0, 1);
+	}
 	if (elsewhere) {
 		/* An entry stays, for the connection that it is meant for. */
 		if (known)
@@ -345,6 +395,7 @@ static __always_inline void connect(struct bpf_sock_ops *ctx)
 			return;
 		}
 		sender->room = TOA_V6_LEN;
+		sender->flags |= SENDER_OFF;
 	}
 	if (entry) {
 		int late = entry->judged != WHATEVER_BEGAN;

@@ -41,10 +41,10 @@ const volatile struct {
 #define SENDER_PORTLESS 1 /* its client was named without a port */
 #define SENDER_TAKEN 2 /* its bind() was for a client, and has bound to nothing */
 #define SENDER_TRANSPARENT 4 /* a BIND_LISTENER that the kernel made transparent */
-#define SENDER_CUT_OFF 8 /* see cut_off() */
-#define SENDER_OFF 16 /* packets that are shown are none of ours: since connect(), but for
+#define SENDER_OFF 8 /* packets that are shown are none of ours: since connect(), but for
 			 from switch_on() to switch_off() */
-#define SENDER_SHOWN 32 /* another program had packets shown before us */
+#define SENDER_SHOWN 16 /* another program had packets shown before us */
+#define SENDER_BY_PORT 32 /* its client was named by port: for one connection */
 
 /* One per socket of the load balancer that was made transparent or named its client. */
 struct sender {

@@ -117,7 +117,8 @@ static __always_inline int learn_late(struct bpf_sock_ops *ctx, struct sender *s
 	if (!entry || !kept || entry->judged != kept->number || entry->begun != kept->number ||
 	    entry->until <= bpf_ktime_get_ns() || !take_port(sender, entry, PORT_LATE)) {
 		switch_off(ctx, sender);
-		if (sk)
+		/* What a transparent socket was bound for is not forgotten. */
+		if (sk && !sender->bind)
 			bpf_sk_storage_delete(&senders, sk);
 		return 0;
 	}

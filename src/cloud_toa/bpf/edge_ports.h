@@ -65,6 +65,7 @@ static __always_inline int take_port(struct sender *sender, struct named_port *e
 		return 0;
 	}
 	entry->state = PORT_EMPTY;
+	sender->flags |= SENDER_BY_PORT;
 	COUNT(clients);
 	return 1;
 }

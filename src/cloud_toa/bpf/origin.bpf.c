@@ -155,6 +155,15 @@ static __always_inline void restore(struct bpf_sock_ops *ctx)
 	bpf_sock_ops_cb_flags_set(ctx, shown | BPF_SOCK_OPS_PARSE_ALL_HDR_OPT_CB_FLAG);
 }
 
+/* An accepted socket that was disconnected, and now connects to somebody else. */
+static __always_inline void forget(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (sk)
+		bpf_sk_storage_delete(&clients, sk);
+}
+
 SEC("sockops")
 int origin_sockops(struct bpf_sock_ops *ctx)
 {
@@ -171,6 +180,9 @@ int origin_sockops(struct bpf_sock_ops *ctx)
 		count = counters_here();
 		if (count)
 			first_data(ctx, count);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		forget(ctx);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		if (settings.save_syn)
