@@ -20,10 +20,10 @@ from cloud_toa.origin import saved_syn
 from cloud_toa.packet import FIN
 from cloud_toa.ports import PortTable
 from cloud_toa.trust import Trust
+from tests.netns.named_ports import OWN, add, attach, ports
 from tests.netns.raw_tcp import RawClient, Wire
 from tests.netns.receiver import TRUSTED, TRUSTED6
 from tests.netns.receivers import Bpf, Receiver, by_both
-from tests.netns.named_ports import OWN, add, attach, ports
 from tests.netns.sender import counters
 from tests.netns.traffic import (
     SERVER,
