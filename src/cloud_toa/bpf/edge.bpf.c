@@ -20,6 +20,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "edge_bind.h"
+#include "edge_client.h"
 #include "edge_maps.h"
 #include "edge_origins.h"
 #include "edge_packets.h"
@@ -31,61 +33,6 @@
 #define SOL_IP 0
 #define SOL_IPV6 41
 #define IPV6_TRANSPARENT 75 /* linux/in6.h; its include chain wants libc */
-
-extern int LINUX_KERNEL_VERSION __kconfig;
-#define LINUX_6_1 ((6 << 16) + (1 << 8))
-
-/* No device has this index, the largest that there is. */
-#define NO_DEVICE 0x7fffffff
-
-/* Keep the client as an option, which does not go out yet. */
-static __always_inline void keep_client(struct sender *sender, const struct toa_client *client)
-{
-	struct toa_option *option = &sender->option;
-
-	sender->without = 0;
-	sender->flags &= ~(SENDER_PORTLESS | SENDER_BY_PORT);
-	option->length = 0;
-	option->port = client->port;
-	if (toa_is_v4(client)) {
-		option->kind = settings.kind_v4;
-		sender->room = TOA_V4_LEN;
-		option->ip[0] = client->ip[3];
-	} else {
-		option->kind = settings.kind_v6;
-		sender->room = TOA_V6_LEN;
-		option->ip[0] = client->ip[0];
-		option->ip[1] = client->ip[1];
-		option->ip[2] = client->ip[2];
-		option->ip[3] = client->ip[3];
-	}
-}
-
-/* Keep the client as the option that will go out. False: nothing to send. */
-static __always_inline int name_client(struct sender *sender, const struct toa_client *client)
-{
-	keep_client(sender, client);
-	if (!toa_usable_ip(client)) {
-		COUNT(unusable);
-		return 0;
-	}
-	if (!client->port) {
-		COUNT(no_port);
-		sender->flags |= SENDER_PORTLESS;
-		if (settings.no_port == NO_PORT_SKIP) {
-			sender->without = WITHOUT_NO_PORT;
-			return 0;
-		}
-		if (settings.no_port == NO_PORT_CLIENT_IP) {
-			sender->option.kind = settings.kind_client_ip;
-			sender->room = sender->room == TOA_V4_LEN ? TOA_CLIENT_IP_V4_LEN :
-								    TOA_CLIENT_IP_V6_LEN;
-		}
-	}
-	sender->option.length = sender->room;
-	COUNT(clients);
-	return 1;
-}
 
 /* setsockopt(IPPROTO_IP, TOA_CLIENT): the caller names the client in one call. */
 static __always_inline int set_client(struct bpf_sockopt *ctx, struct bpf_sock *sk)
@@ -121,14 +68,6 @@ static __always_inline int set_client(struct bpf_sockopt *ctx, struct bpf_sock *
 		return 0;
 	ctx->optlen = -1; /* done: the kernel has nothing to add */
 	return 1;
-}
-
-/* Whether the bind() of a socket was for a client. */
-static __always_inline int is_taken(struct bpf_sock *sk)
-{
-	struct sender *sender = sk ? bpf_sk_storage_get(&senders, sk, 0, 0) : 0;
-
-	return sender && sender->flags & SENDER_TAKEN;
 }
 
 SEC("cgroup/setsockopt")
@@ -204,45 +143,6 @@ off:
 	return 1;
 }
 
-/*
- * Whether cut_off() will work, if it comes to that: to leave a device again takes a privilege.
- * Older kernels know of none in this place, so there a socket that has a device is refused.
- */
-static __always_inline int can_be_cut_off(struct bpf_sock_addr *ctx, struct bpf_sock *sk)
-{
-	int device = sk->bound_dev_if;
-
-	if (!device)
-		return 1;
-	if (LINUX_KERNEL_VERSION < LINUX_6_1)
-		return 0;
-	return !bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device));
-}
-
-/* The sender of a transparent socket that is about to be bound for a client; else none. */
-static __always_inline struct sender *binding(struct bpf_sock *sk)
-{
-	struct sender *sender = sk ? bpf_sk_storage_get(&senders, sk, 0, 0) : 0;
-
-	/* One that is bound already will be refused by the kernel. */
-	return sender && sender->bind == BIND_CLIENT && !sk->src_port ? sender : 0;
-}
-
-/* What bind() was asked for on a transparent socket. True: bind to nothing instead. */
-static __always_inline int take_bind(struct sender *sender, const struct toa_client *client)
-{
-	if (!toa_usable_ip(client)) {
-		/* No client's: a listener with `transparent`. Its bind() stays what it is. */
-		COUNT(wildcard);
-		keep_client(sender, client);
-		sender->without = WITHOUT_WILDCARD;
-		return 0;
-	}
-	name_client(sender, client);
-	sender->flags |= SENDER_TAKEN;
-	return 1;
-}
-
 SEC("cgroup/bind4")
 int edge_bind4(struct bpf_sock_addr *ctx)
 {
@@ -289,35 +189,6 @@ int edge_bind6(struct bpf_sock_addr *ctx)
 		ctx->user_port = 0;
 	}
 	return 1;
-}
-
-/*
- * A socket whose bind() was taken, and which does not name a client to an origin after all,
- * must do nothing in this host's name: it is bound to a device that is not there. So a
- * listener hears nobody, and connect() fails with EHOSTUNREACH.
- */
-static __always_inline void cut_off(struct bpf_sock_ops *ctx)
-{
-	int device = NO_DEVICE;
-	char loopback[] = "lo";
-
-	/* Linux 5.10 knows devices by name alone: so at least no other host is reached, or reaches. */
-	if (bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof(device)))
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTODEVICE, loopback, sizeof(loopback));
-}
-
-static __always_inline void listen(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock *sk = ctx->sk;
-	struct sender *sender;
-
-	if (!sk)
-		return;
-	sender = bpf_sk_storage_get(&senders, sk, 0, 0);
-	if (!sender || !(sender->flags & SENDER_TAKEN))
-		return;
-	COUNT(listeners);
-	cut_off(ctx);
 }
 
 /* Forget what an earlier connection of the same socket has left, but for whom bind() named. */
