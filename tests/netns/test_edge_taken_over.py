@@ -166,7 +166,8 @@ def test_killed_with_its_namespace(lab: Lab, balancers: Path) -> None:
         with queue_edge.running(lab, f"-cgroup={balancers}", datapath="bpf") as run:
             assert "former run" not in run.log  # as of one that was killed in this namespace
             assert [file.name for file in state.RUN.glob(f"{folder.name}*")] == [folder.name]
-            assert sorted(file.name for file in folder.iterdir()) == ["lock", "state.json"]
+            names = sorted(file.name for file in folder.iterdir())
+            assert names == ["lock", "state.json", "who"]
             assert not place(lab).exists()
             assert edge.status().cgroups == (balancers,)  # type: ignore[union-attr]
     finally:
