@@ -33,7 +33,7 @@ def loaded(name: str, *parameters: str) -> Iterator[None]:
 
 def doctor(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     main(["doctor", "origin", "--json"])
-    findings = json.loads(capsys.readouterr().out)
+    findings = json.loads(capsys.readouterr().out)["findings"]
     (found,) = (each for each in findings if each["name"] == "toa.ko")
     return dict(found)
 
